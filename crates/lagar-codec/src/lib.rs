@@ -1,0 +1,1 @@
+//! The window code, its tables, scales and transforms, as plain safe definitions.

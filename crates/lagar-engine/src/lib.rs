@@ -1,0 +1,1 @@
+//! Runs language models from checkpoints and from pressed files.

@@ -1,0 +1,1 @@
+//! The .lagar container: header, index, tiers, reading, writing, limits.

@@ -1,0 +1,1 @@
+//! The fast paths of lagar: multiplication, encoding and float kernels, with run-time dispatch.

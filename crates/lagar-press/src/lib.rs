@@ -1,0 +1,1 @@
+//! Presses checkpoints: calibration, encoding, evaluation, export.
