@@ -39,6 +39,10 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "N")]
     pub(crate) tokens: Option<NonZeroUsize>,
 
+    /// Also give loss and KL for each power-of-two range of positions in a window
+    #[arg(long)]
+    pub(crate) by_position: bool,
+
     /// Quality level of the file to measure [default: the best one it holds]
     #[arg(long, value_name = "TIER")]
     pub(crate) tier: Option<String>,
