@@ -116,6 +116,10 @@ pub enum EngineError {
         architecture: String,
     },
 
+    /// A container could not be read.
+    #[error(transparent)]
+    Container(#[from] lagar_format::FormatError),
+
     /// A container does not hold the tier that was asked for.
     #[error("{file}: no tier {tier} here; it holds {available}")]
     MissingTier {
