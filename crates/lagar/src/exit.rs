@@ -131,7 +131,7 @@ fn press_code(error: &PressError) -> u8 {
 /// The engine only reads: what it refuses is in its input.
 fn engine_code(error: &EngineError) -> u8 {
     match error {
-        EngineError::MissingTier { .. } => USAGE,
+        EngineError::MissingTier { .. } | EngineError::SamplingOption { .. } | EngineError::EmptyPrompt => USAGE,
         _ => BAD_INPUT,
     }
 }
