@@ -95,12 +95,13 @@ pub(crate) struct SamplingArgs {
     pub(crate) stop: Vec<String>,
 
     /// Quality level of the file to run [default: the best one it holds]
-    #[arg(long, value_name = "TIER")]
+    #[arg(long, value_name = "TIER", help_heading = "Options")]
     pub(crate) tier: Option<String>,
 
-    /// How keys and values of past tokens are kept: f16 halves their memory
-    #[arg(long, value_name = "KIND", default_value = "f16")]
-    pub(crate) kv: KvKind,
+    /// How keys and values of past tokens are kept [default: f16 with pressed weights and int8
+    /// activations, else f32]
+    #[arg(long, value_name = "KIND", help_heading = "Options")]
+    pub(crate) kv: Option<KvKind>,
 }
 
 fn number(text: &str) -> Result<f32, String> {

@@ -134,10 +134,10 @@ impl From<&PositionRange> for ByPosition {
 pub(crate) fn eval(context: &Context, args: &EvalArgs) -> anyhow::Result<()> {
     let text = read_text(&args.text)?;
     let cpu = context.cpu();
-    let model = model::open(context, &cpu, &args.model, args.tier.as_deref(), args.kv)?;
+    let model = model::open(context, &args.model, args.tier.as_deref(), args.kv)?;
     let reference = match &args.reference {
         None => None,
-        Some(path) => Some(model::open(context, &cpu, path, None, args.kv)?),
+        Some(path) => Some(model::open(context, path, None, args.kv)?),
     };
     let interrupt = Interrupt::catch(Second::Exits)?;
     let reporter = Reporter::new(context.messages, &interrupt);

@@ -1,7 +1,7 @@
 //! `lagar export`.
 
 use super::model;
-use crate::args::{ExportArgs, ExportDtype, KvKind};
+use crate::args::{ExportArgs, ExportDtype};
 use crate::context::Context;
 use crate::exit::{self, Fault};
 use crate::interrupt::{Interrupt, Second};
@@ -13,7 +13,7 @@ pub(crate) fn export(context: &Context, args: &ExportArgs) -> anyhow::Result<()>
         return Err(exit::fault(Fault::Usage, message));
     }
     let cpu = context.cpu();
-    let model = model::open(context, &cpu, &args.file, args.tier.as_deref(), KvKind::F32)?;
+    let model = model::open(context, &args.file, args.tier.as_deref(), None)?;
     let dtype = match args.dtype {
         ExportDtype::F32 => lagar_press::ExportDtype::F32,
         ExportDtype::Bf16 => lagar_press::ExportDtype::Bf16,

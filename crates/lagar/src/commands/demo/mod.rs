@@ -10,7 +10,7 @@ pub(crate) use assets::CALIBRATION;
 use super::completion::{self, Completion};
 use super::eval::Measured;
 use super::model;
-use crate::args::{DemoArgs, KvKind};
+use crate::args::DemoArgs;
 use crate::context::Context;
 use crate::interrupt::{Interrupt, Second};
 use crate::terminal::{self, Reporter, duration, escape, heading};
@@ -107,7 +107,7 @@ impl Demo<'_> {
     }
 
     fn open(&self, path: &Path) -> anyhow::Result<Model> {
-        model::open(self.context, &self.cpu, path, None, KvKind::F16)
+        model::open(self.context, path, None, None)
     }
 
     /// Presses, and gives the seconds it took.
