@@ -113,12 +113,20 @@ fn number(text: &str) -> Result<f32, String> {
 
 fn temperature(text: &str) -> Result<f32, String> {
     let value = number(text)?;
-    if value >= 0.0 { Ok(value) } else { Err("must not be negative".to_owned()) }
+    if value >= 0.0 {
+        Ok(value)
+    } else {
+        Err("must not be negative".to_owned())
+    }
 }
 
 fn probability(text: &str) -> Result<f32, String> {
     let value = number(text)?;
-    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("must lie between 0 and 1".to_owned()) }
+    if (0.0..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("must lie between 0 and 1".to_owned())
+    }
 }
 
 fn top_p(text: &str) -> Result<f32, String> {
@@ -130,5 +138,9 @@ fn top_p(text: &str) -> Result<f32, String> {
 
 fn penalty(text: &str) -> Result<f32, String> {
     let value = number(text)?;
-    if value > 0.0 { Ok(value) } else { Err("must be above 0".to_owned()) }
+    if value > 0.0 {
+        Ok(value)
+    } else {
+        Err("must be above 0".to_owned())
+    }
 }

@@ -16,11 +16,23 @@ fn chat_answers_lines_of_stdin_and_obeys_commands() {
         .stdin
         .take()
         .unwrap()
-        .write_all(b"/help\nIt was a fine morning, and\n/reset\nIt was a fine morning, and\n/nonsense\n")
+        .write_all(
+            b"/help\nIt was a fine morning, and\n/reset\nIt was a fine morning, and\n/nonsense\n",
+        )
         .unwrap();
     let output = child.wait_with_output().unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert_eq!(output.status.code(), Some(0), "{stderr}");
-    assert_eq!(stdout.matches(" the captain was a little").count(), 2, "{stdout}");
-    assert!(stderr.contains("/reset") && stderr.contains("/nonsense"), "{stderr}");
+    assert_eq!(
+        stdout.matches(" the captain was a little").count(),
+        2,
+        "{stdout}"
+    );
+    assert!(
+        stderr.contains("/reset") && stderr.contains("/nonsense"),
+        "{stderr}"
+    );
 }

@@ -43,29 +43,56 @@ pub(crate) fn demo(context: &Context, args: &DemoArgs) -> anyhow::Result<()> {
     let temporary;
     let (folder, page) = match &args.output {
         Some(folder) => {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
             (folder.as_path(), folder.join(PAGE))
         }
         None => {
-            temporary = TempDir::with_prefix("lagar-demo-").context("cannot make a temporary folder")?;
+            temporary =
+                TempDir::with_prefix("lagar-demo-").context("cannot make a temporary folder")?;
             (temporary.path(), PathBuf::from(PAGE))
         }
     };
-    let report = Demo { context, cpu: context.cpu(), interrupt: &interrupt, folder }.run(started, page)?;
+    let report = Demo {
+        context,
+        cpu: context.cpu(),
+        interrupt: &interrupt,
+        folder,
+    }
+    .run(started, page)?;
     let html = page::render(&report);
-    std::fs::write(&report.page, html).with_context(|| format!("cannot write {}", report.page.display()))?;
-    if context.json { terminal::print_json(&report) } else { terminal::print_styled(&text(&report)) }
+    std::fs::write(&report.page, html)
+        .with_context(|| format!("cannot write {}", report.page.display()))?;
+    if context.json {
+        terminal::print_json(&report)
+    } else {
+        terminal::print_styled(&text(&report))
+    }
 }
 
 /// What the demo says on stdout.
 fn text(report: &Report) -> String {
     let mut out = format!("{}\n", report.table());
     for row in &report.rows {
-        let paragraph = row.paragraph.split('\n').map(escape).collect::<Vec<_>>().join("\n");
-        out.push_str(&format!("{}\n{}{}\n\n", heading(&row.name), report.prompt, paragraph));
+        let paragraph = row
+            .paragraph
+            .split('\n')
+            .map(escape)
+            .collect::<Vec<_>>()
+            .join("\n");
+        out.push_str(&format!(
+            "{}\n{}{}\n\n",
+            heading(&row.name),
+            report.prompt,
+            paragraph
+        ));
     }
     let seconds = std::time::Duration::from_secs_f64(report.seconds);
-    out.push_str(&format!("All this took {}. The page is {}\n", duration(seconds), report.page.display()));
+    out.push_str(&format!(
+        "All this took {}. The page is {}\n",
+        duration(seconds),
+        report.page.display()
+    ));
     out
 }
 
@@ -79,7 +106,8 @@ struct Demo<'a> {
 impl Demo<'_> {
     fn run(&self, started: Instant, page: PathBuf) -> anyhow::Result<Report> {
         let checkpoint = self.folder.join(CHECKPOINT);
-        std::fs::create_dir_all(&checkpoint).with_context(|| format!("cannot make {}", checkpoint.display()))?;
+        std::fs::create_dir_all(&checkpoint)
+            .with_context(|| format!("cannot make {}", checkpoint.display()))?;
         assets::unpack(&checkpoint)?;
         let original = self.open(&checkpoint)?;
         let mut rows = Vec::new();
@@ -112,21 +140,45 @@ impl Demo<'_> {
 
     /// Presses, and gives the seconds it took.
     fn press(&self, checkpoint: &Path, output: &Path, bits: u8) -> anyhow::Result<f64> {
-        self.context.messages.detail(&format!("pressing at {bits} bits"));
+        self.context
+            .messages
+            .detail(&format!("pressing at {bits} bits"));
         let reporter = Reporter::new(self.context.messages, self.interrupt);
         let mut options = PressOptions::default();
         options.bits = bits;
-        let request = Request { checkpoint, text: CALIBRATION, output, options, resume: false };
+        let request = Request {
+            checkpoint,
+            text: CALIBRATION,
+            output,
+            options,
+            resume: false,
+        };
         Ok(lagar_press::press(&self.cpu, &request, &reporter)?.seconds)
     }
 
-    fn measure(&self, model: &Model, original: &Model, bits: u8, seconds: f64) -> anyhow::Result<(Row, Measured)> {
+    fn measure(
+        &self,
+        model: &Model,
+        original: &Model,
+        bits: u8,
+        seconds: f64,
+    ) -> anyhow::Result<(Row, Measured)> {
         let reporter = Reporter::new(self.context.messages, self.interrupt);
         let options = EvaluationOptions::new(Some(CONTEXT), Some(TOKENS));
-        let evaluation = evaluate(&self.cpu, model, Some(original), assets::EVALUATION, &options, &reporter)?;
+        let evaluation = evaluate(
+            &self.cpu,
+            model,
+            Some(original),
+            assets::EVALUATION,
+            &options,
+            &reporter,
+        )?;
         drop(reporter);
         let measured = Measured::new(model, &evaluation, false);
-        let compared = measured.comparison.as_ref().context("a reference was given")?;
+        let compared = measured
+            .comparison
+            .as_ref()
+            .context("a reference was given")?;
         let (paragraph, tokens_per_second) = self.write(model)?;
         let row = Row {
             name: format!("{bits} bits"),
@@ -145,7 +197,10 @@ impl Demo<'_> {
 
     /// The original's row; its perplexity was measured beside a pressed model's.
     fn original(&self, model: &Model, beside: &Measured) -> anyhow::Result<Row> {
-        let compared = beside.comparison.as_ref().context("a reference was given")?;
+        let compared = beside
+            .comparison
+            .as_ref()
+            .context("a reference was given")?;
         let (paragraph, tokens_per_second) = self.write(model)?;
         let (file_bytes, parameters) = (model.file_bytes(), model.parameters());
         Ok(Row {
@@ -166,10 +221,18 @@ impl Demo<'_> {
     fn write(&self, model: &Model) -> anyhow::Result<(String, f64)> {
         let mut best: Option<Completion> = None;
         for _ in 0..TIMED {
-            let sampling = SamplingOptions { temperature: 0.8, top_p: 0.95, seed: 1, ..SamplingOptions::default() };
+            let sampling = SamplingOptions {
+                temperature: 0.8,
+                top_p: 0.95,
+                seed: 1,
+                ..SamplingOptions::default()
+            };
             let completion = completion::quiet(&self.cpu, model, PROMPT, sampling, PARAGRAPH)?;
             self.interrupt.check()?;
-            if best.as_ref().is_none_or(|b| completion.tokens_per_second() > b.tokens_per_second()) {
+            if best
+                .as_ref()
+                .is_none_or(|b| completion.tokens_per_second() > b.tokens_per_second())
+            {
                 best = Some(completion);
             }
         }

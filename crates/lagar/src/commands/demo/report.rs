@@ -59,8 +59,15 @@ impl Row {
 }
 
 /// Headings of the columns that `Row::cells` fills.
-pub(super) const COLUMNS: [&str; 7] =
-    ["", "whole file", "bits/parameter", "perplexity", "KL", "same top token", "tok/s"];
+pub(super) const COLUMNS: [&str; 7] = [
+    "",
+    "whole file",
+    "bits/parameter",
+    "perplexity",
+    "KL",
+    "same top token",
+    "tok/s",
+];
 
 impl Report {
     /// The table for the terminal.
