@@ -156,7 +156,7 @@ fn format_code(error: &FormatError) -> u8 {
 }
 
 /// The causes of an error on one line, each said once.
-fn one_line(error: &anyhow::Error) -> String {
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let text = cause.to_string();
