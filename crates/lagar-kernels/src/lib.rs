@@ -14,10 +14,12 @@
 mod cpu;
 mod error;
 mod isa;
+mod matmul;
 mod pool;
 pub mod simd;
 
 pub use cpu::Cpu;
 pub use error::KernelError;
 pub use isa::Isa;
+pub use matmul::WindowStage;
 pub use pool::{Disjoint, Pool};
