@@ -14,6 +14,7 @@
 mod cpu;
 mod error;
 mod isa;
+mod matmul;
 mod pool;
 pub mod simd;
 mod viterbi;
@@ -21,5 +22,6 @@ mod viterbi;
 pub use cpu::Cpu;
 pub use error::KernelError;
 pub use isa::Isa;
+pub use matmul::WindowStage;
 pub use pool::{Disjoint, Pool};
 pub use viterbi::Encoder;
