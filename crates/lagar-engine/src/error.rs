@@ -116,9 +116,20 @@ pub enum EngineError {
         architecture: String,
     },
 
-    /// A container could not be read.
+    /// A file could not be mapped, or a container could not be read.
     #[error(transparent)]
     Container(#[from] lagar_format::FormatError),
+
+    /// What a container stores does not fit together.
+    #[error("{file}: tensor {tensor}: {source}")]
+    Code {
+        /// The container.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong with its code.
+        source: lagar_codec::CodecError,
+    },
 
     /// A container does not hold the tier that was asked for.
     #[error("{file}: no tier {tier} here; it holds {available}")]
