@@ -8,3 +8,5 @@ pub mod sampling;
 pub mod tokenizer;
 
 pub use error::EngineError;
+pub use sampling::{Sampler, SamplingOptions};
+pub use tokenizer::{Tokenizer, TokenizerConfig};
