@@ -3,10 +3,18 @@
 mod error;
 
 pub mod chat;
+pub mod checkpoint;
 pub mod generate;
 pub mod sampling;
+pub mod spec;
 pub mod tokenizer;
 
+pub use checkpoint::{Checkpoint, TensorView};
 pub use error::EngineError;
+<<<<<<< HEAD
 pub use sampling::{Sampler, SamplingOptions};
 pub use tokenizer::{Tokenizer, TokenizerConfig};
+=======
+pub use spec::{ModelSpec, Role, Site, SiteId, TensorSpec};
+pub use tokenizer::Tokenizer;
+>>>>>>> engine
