@@ -11,10 +11,6 @@ pub mod tokenizer;
 
 pub use checkpoint::{Checkpoint, TensorView};
 pub use error::EngineError;
-<<<<<<< HEAD
 pub use sampling::{Sampler, SamplingOptions};
-pub use tokenizer::{Tokenizer, TokenizerConfig};
-=======
 pub use spec::{ModelSpec, Role, Site, SiteId, TensorSpec};
-pub use tokenizer::Tokenizer;
->>>>>>> engine
+pub use tokenizer::{Tokenizer, TokenizerConfig};
