@@ -8,7 +8,8 @@ use std::path::PathBuf;
 /// Complete a prompt, or answer it
 ///
 /// A model that brings a chat template answers the prompt; any other, and any with --raw, continues
-/// the text. The text appears as it is made.
+/// the text. The text appears as it is made. Sampling follows the options; where they are silent, what
+/// the checkpoint recommends; and where that is silent too, a temperature of 0.8 and a top-p of 0.95.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -54,7 +55,8 @@ pub(crate) struct ChatArgs {
     pub(crate) sampling: SamplingArgs,
 }
 
-/// How the next token is chosen. What is not given comes from the checkpoint's `generation_config.json`.
+/// How the next token is chosen. What is not given comes from the checkpoint's `generation_config.json`;
+/// where that is silent too, the temperature is 0.8 and top-p 0.95.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {

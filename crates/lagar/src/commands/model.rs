@@ -7,7 +7,12 @@ use lagar_engine::{Activations, KvType, Model, ModelOptions};
 use std::path::Path;
 
 /// Opens a `.lagar` file or a checkpoint folder.
-pub(super) fn open(context: &Context, path: &Path, tier: Option<&str>, kv: Option<KvKind>) -> anyhow::Result<Model> {
+pub(super) fn open(
+    context: &Context,
+    path: &Path,
+    tier: Option<&str>,
+    kv: Option<KvKind>,
+) -> anyhow::Result<Model> {
     let mut options = ModelOptions::default().with_activations(match context.activations {
         ActivationKind::Int8 => Activations::Int8,
         ActivationKind::F32 => Activations::F32,
@@ -20,6 +25,10 @@ pub(super) fn open(context: &Context, path: &Path, tier: Option<&str>, kv: Optio
     }
     let model = Model::open(path, tier, &options)?;
     let size = bytes(model.file_bytes());
-    context.messages.detail(&format!("opened {}: {}, {size}", path.display(), model.spec().architecture));
+    context.messages.detail(&format!(
+        "opened {}: {}, {size}",
+        path.display(),
+        model.spec().architecture
+    ));
     Ok(model)
 }

@@ -3,7 +3,7 @@
 mod input;
 mod slash;
 
-use super::completion::{self, Completion, Prompt, Request, Writer};
+use super::completion::{Completion, Speaker, Writer};
 use super::model;
 use crate::args::ChatArgs;
 use crate::context::Context;
@@ -12,32 +12,42 @@ use crate::interrupt::{Interrupt, Second};
 use crate::terminal::Messages;
 use anyhow::Context as _;
 use input::{Input, Lines};
-use lagar_engine::chat::{ChatTemplate, Message};
-use lagar_engine::sampling::SamplingOptions;
-use lagar_engine::{Model, Session};
-use lagar_kernels::Cpu;
+use lagar_engine::chat::Message;
 use slash::Line;
 use std::path::Path;
 
 pub(crate) fn chat(context: &Context, args: &ChatArgs) -> anyhow::Result<()> {
     if context.json {
-        return Err(exit::fault(Fault::Usage, "a chat has no JSON form; use lagar run --json"));
+        return Err(exit::fault(
+            Fault::Usage,
+            "a chat has no JSON form; use lagar run --json",
+        ));
     }
-    let model = model::open(context, &args.model, args.sampling.tier.as_deref(), args.sampling.kv)?;
+    let model = model::open(
+        context,
+        &args.model,
+        args.sampling.tier.as_deref(),
+        args.sampling.kv,
+    )?;
+    let cpu = context.cpu();
+    let speaker = Speaker::new(&cpu, &model)?.with_options(&args.sampling);
+    let mut stop = args.sampling.stop.clone();
+    if !speaker.can_chat() {
+        // Without a template of its own a model goes on to write the person's lines as well.
+        stop.push("\nUser:".to_owned());
+    }
+    let limit = args.sampling.tokens.map(Into::into);
     let mut chat = Chat {
-        cpu: context.cpu(),
         messages: context.messages,
-        template: completion::template(&model)?,
-        options: completion::sampling(&args.sampling, &model)?,
-        limit: args.sampling.tokens.map_or(model.spec().context, Into::into),
-        stop: args.sampling.stop.clone(),
-        session: model.session(model.spec().context)?,
-        seen: Vec::new(),
+        speaker,
+        limit,
+        stop,
         conversation: Vec::new(),
-        model: &model,
     };
     chat.begin(args.system.as_deref());
-    context.messages.say("/help lists what can be done; Ctrl-D leaves");
+    context
+        .messages
+        .say("/help lists what can be done; Ctrl-D leaves");
     let interrupt = Interrupt::catch(Second::Ignored)?;
     let mut lines = Lines::new(context.messages)?;
     let result = chat.converse(&mut lines, &interrupt);
@@ -46,16 +56,10 @@ pub(crate) fn chat(context: &Context, args: &ChatArgs) -> anyhow::Result<()> {
 }
 
 struct Chat<'a> {
-    cpu: Cpu,
     messages: Messages,
-    model: &'a Model,
-    template: ChatTemplate,
-    options: SamplingOptions,
-    limit: usize,
+    speaker: Speaker<'a>,
+    limit: Option<usize>,
     stop: Vec<String>,
-    session: Session,
-    /// The tokens whose keys and values the session holds.
-    seen: Vec<u32>,
     conversation: Vec<Message>,
 }
 
@@ -63,7 +67,8 @@ impl Chat<'_> {
     /// Forgets everything and starts with this instruction.
     fn begin(&mut self, system: Option<&str>) {
         self.conversation.clear();
-        self.conversation.extend(system.map(|text| Message::new("system", text)));
+        self.conversation
+            .extend(system.map(|text| Message::new("system", text)));
     }
 
     fn converse(&mut self, lines: &mut Lines, interrupt: &Interrupt) -> anyhow::Result<()> {
@@ -81,7 +86,11 @@ impl Chat<'_> {
                 Line::Quit => return Ok(()),
                 Line::Help => slash::HELP.lines().for_each(|line| self.messages.say(line)),
                 Line::Reset => {
-                    let system = self.conversation.first().filter(|m| m.role == "system").map(|m| m.content.clone());
+                    let system = self
+                        .conversation
+                        .first()
+                        .filter(|m| m.role == "system")
+                        .map(|m| m.content.clone());
                     self.begin(system.as_deref());
                 }
                 Line::System(text) => self.begin(text),
@@ -90,7 +99,10 @@ impl Chat<'_> {
                 Line::Say(text) => {
                     let answered = self.answer(text, interrupt);
                     // Nobody is left to read further answers.
-                    if answered.as_ref().is_err_and(|e| e.is::<exit::StdoutClosed>()) {
+                    if answered
+                        .as_ref()
+                        .is_err_and(|e| e.is::<exit::StdoutClosed>())
+                    {
                         return answered;
                     }
                     self.report(answered);
@@ -113,7 +125,8 @@ impl Chat<'_> {
         let answered = self.complete(interrupt);
         match &answered {
             Ok(completion) => {
-                self.conversation.push(Message::new("assistant", completion.text.trim()));
+                self.conversation
+                    .push(Message::new("assistant", completion.text.trim()));
                 self.messages.detail(&completion.speed());
             }
             // What could not be answered was not said.
@@ -123,26 +136,14 @@ impl Chat<'_> {
     }
 
     fn complete(&mut self, interrupt: &Interrupt) -> anyhow::Result<Completion> {
-        let mut prompt = Prompt::conversation(self.model, &self.template, &self.conversation)?;
-        // What the session holds already is not computed again; the last token is, for its logits.
-        let common = self.seen.iter().zip(&prompt.tokens).take_while(|(a, b)| a == b).count();
-        let kept = common.min(prompt.tokens.len().saturating_sub(1));
-        self.session.truncate(kept);
-        self.seen.truncate(kept);
-        prompt.known = kept;
-        let request =
-            Request { prompt: &prompt, options: self.options, limit: self.limit, stop: &self.stop };
+        let prompt = self.speaker.conversation(&self.conversation)?;
         interrupt.reset();
         let mut writer = Writer::stdout();
-        let done =
-            completion::complete(&self.cpu, self.model, &mut self.session, &request, interrupt, &mut writer);
+        let done = self
+            .speaker
+            .complete(&prompt, self.limit, &self.stop, interrupt, &mut writer);
         writer.end()?;
-        // After an error the session may hold anything up to its length.
-        let done = done.inspect_err(|_| self.session.truncate(kept))?;
-        self.seen.extend(&prompt.tokens[kept..]);
-        self.seen.extend(&done.tokens);
-        self.seen.truncate(self.session.len());
-        Ok(done)
+        done
     }
 
     fn save(&self, path: &Path) -> anyhow::Result<()> {
