@@ -1,8 +1,7 @@
 //! One transformer block.
 
-use lagar_kernels::{AttentionArgs, Cpu};
+use lagar_kernels::{AttentionArgs, Cpu, KvCache};
 
-use super::cache::LayerCache;
 use super::linear::{Input, Linear, Weight};
 use super::options::Activations;
 use super::scratch::{Scratch, room};
@@ -83,7 +82,7 @@ impl Model {
         layer: usize,
         x: &mut [f32],
         n: usize,
-        cache: &mut LayerCache,
+        cache: &mut KvCache,
         observer: &mut dyn Observer,
     ) {
         let (spec, weights) = (&self.spec.blocks[layer], &self.blocks[layer]);
@@ -109,7 +108,7 @@ impl Pass<'_> {
         spec: &Block,
         weights: &BlockWeights,
         x: &mut [f32],
-        cache: &mut LayerCache,
+        cache: &mut KvCache,
         scratch: &mut Scratch,
     ) {
         let (cpu, n) = (self.cpu, self.n);
@@ -151,20 +150,19 @@ impl Pass<'_> {
             cpu.rope(key, n, kv_heads, head_dim, cos, sin);
         }
         cache.push(cpu, key, value, n);
-        cpu.attention(&AttentionArgs {
+        let args = AttentionArgs {
             query,
             n,
             heads,
-            kv_heads,
-            head_dim,
-            cache: cache.view(),
-            first,
+            cache,
             scale: attention.scale,
+            causal: true,
             window: match attention.mask {
                 Mask::Causal => None,
                 Mask::SlidingWindow(window) => Some(window),
             },
-        }, attended);
+        };
+        cpu.attention(&args, attended);
         let mut input = self.input(ATTENTION_OUTPUT, attended, &mut scratch.prepared);
         weights.output.multiply(cpu, &mut input, normed);
         cpu.add(x, normed);

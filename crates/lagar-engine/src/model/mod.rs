@@ -1,7 +1,6 @@
 //! A model that can be run: one forward pass, whatever the weights are made of.
 
 mod block;
-mod cache;
 mod forward;
 mod from_checkpoint;
 mod from_container;
@@ -16,11 +15,10 @@ use std::ops::Range;
 use std::path::Path;
 
 use lagar_format::{Container, Limits, Region};
-use lagar_kernels::Cpu;
+use lagar_kernels::{Cpu, KvCache, KvFormat};
 
-pub use cache::LayerCache;
 pub use observer::{NoObserver, Observer};
-pub use options::{Activations, KvType, ModelOptions};
+pub use options::{Activations, ModelOptions};
 pub use session::Session;
 
 use crate::spec::ModelSpec;
@@ -45,7 +43,7 @@ pub struct Model {
     /// `None` where the embedding is the head.
     head: Option<Linear>,
     activations: Activations,
-    kv: KvType,
+    kv: KvFormat,
     files: Vec<(String, Region)>,
     file_bytes: u64,
     parameters: u64,
@@ -101,7 +99,7 @@ impl Model {
             activations: options.activations,
             kv: options
                 .kv
-                .unwrap_or(if fast { KvType::F16 } else { KvType::F32 }),
+                .unwrap_or(if fast { KvFormat::F16 } else { KvFormat::F32 }),
             files: parts.files,
             file_bytes: parts.file_bytes,
             spec: parts.spec,
@@ -146,7 +144,7 @@ impl Model {
     }
 
     /// The element type of cached keys and values.
-    pub fn kv(&self) -> KvType {
+    pub fn kv(&self) -> KvFormat {
         self.kv
     }
 
@@ -161,17 +159,17 @@ impl Model {
                 context: self.spec.context,
             });
         }
-        let caches = (0..self.spec.blocks.len()).map(|i| self.layer_cache(i, context));
+        let caches = (0..self.spec.blocks.len()).map(|layer| self.layer_cache(layer));
         Ok(Session::new(caches.collect(), context))
     }
 
-    /// An empty cache of one block's keys and values, with room for `context` positions. Memory is
-    /// taken as it fills.
+    /// An empty cache of one block's keys and values. Memory is taken as it fills.
     ///
     /// # Panics
     /// If there is no such block.
-    pub fn layer_cache(&self, block: usize, context: usize) -> LayerCache {
-        LayerCache::new(&self.spec.blocks[block].attention, self.kv, context)
+    pub fn layer_cache(&self, layer: usize) -> KvCache {
+        let attention = &self.spec.blocks[layer].attention;
+        KvCache::new(self.kv, attention.kv_heads, attention.head_dim)
     }
 
     /// Rows of a weight as f32: of a dense one as it is, of a pressed one what its products

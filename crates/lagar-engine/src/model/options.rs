@@ -1,5 +1,7 @@
 //! How a model computes.
 
+use lagar_kernels::KvFormat;
+
 /// The arithmetic of pressed linears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Activations {
@@ -11,15 +13,6 @@ pub enum Activations {
     F32,
 }
 
-/// The element type of cached keys and values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KvType {
-    /// IEEE half precision.
-    F16,
-    /// As computed.
-    F32,
-}
-
 /// How a model computes. The default is the fast path for what the model is made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -28,7 +21,7 @@ pub struct ModelOptions {
     pub activations: Activations,
     /// The element type of cached keys and values; by default F16 for pressed weights with int8
     /// activations, else F32.
-    pub kv: Option<KvType>,
+    pub kv: Option<KvFormat>,
 }
 
 impl ModelOptions {
@@ -41,7 +34,7 @@ impl ModelOptions {
 
     /// The options with this type of cached keys and values.
     #[must_use]
-    pub fn with_kv(mut self, kv: KvType) -> Self {
+    pub fn with_kv(mut self, kv: KvFormat) -> Self {
         self.kv = Some(kv);
         self
     }

@@ -1,6 +1,6 @@
 //! A sequence of tokens and what the model remembers of it.
 
-use super::cache::LayerCache;
+use lagar_kernels::KvCache;
 
 /// Tokens that are taken through all blocks at once, at most; longer prompts go in pieces. More
 /// would not make the products faster, and the memory for intermediate values grows with it.
@@ -9,7 +9,7 @@ pub(super) const CHUNK: usize = 512;
 /// A sequence under way: the keys and values of its positions in every block, and buffers.
 #[derive(Debug)]
 pub struct Session {
-    pub(super) caches: Vec<LayerCache>,
+    pub(super) caches: Vec<KvCache>,
     pub(super) context: usize,
     pub(super) chunk: usize,
     /// n × hidden: the residual stream of the running call.
@@ -19,7 +19,7 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(caches: Vec<LayerCache>, context: usize) -> Self {
+    pub(super) fn new(caches: Vec<KvCache>, context: usize) -> Self {
         Self {
             caches,
             context,
@@ -31,7 +31,7 @@ impl Session {
 
     /// Number of tokens so far.
     pub fn len(&self) -> usize {
-        self.caches.first().map_or(0, LayerCache::len)
+        self.caches.first().map_or(0, KvCache::len)
     }
 
     /// Whether there are no tokens yet.
