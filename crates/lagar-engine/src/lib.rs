@@ -14,5 +14,6 @@ pub use checkpoint::{Checkpoint, TensorView};
 pub use error::EngineError;
 pub use lagar_kernels::{KvCache, KvFormat};
 pub use model::{Activations, Model, ModelOptions, NoObserver, Observer, Session};
+pub use sampling::{Sampler, SamplingOptions};
 pub use spec::{ModelSpec, Role, Site, SiteId, TensorSpec};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Tokenizer, TokenizerConfig};
