@@ -13,6 +13,7 @@
 
 mod cpu;
 mod error;
+mod float;
 mod isa;
 mod pool;
 pub mod simd;
@@ -20,6 +21,7 @@ mod viterbi;
 
 pub use cpu::Cpu;
 pub use error::KernelError;
+pub use float::{AttentionArgs, DenseWeight, KvCache, KvFormat};
 pub use isa::Isa;
 pub use pool::{Disjoint, Pool};
 pub use viterbi::Encoder;
