@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 /// A copy of a fixture to damage.
@@ -61,7 +63,12 @@ impl Folder {
 }
 
 fn weights(header: &str, data: &[u8]) -> Vec<u8> {
-    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+    [
+        &(header.len() as u64).to_le_bytes(),
+        header.as_bytes(),
+        data,
+    ]
+    .concat()
 }
 
 #[test]
@@ -90,7 +97,11 @@ fn every_truncation_of_the_weights_is_an_error_that_names_the_file() {
     let folder = Folder::copy("llama2");
     fs::write(folder.path("model.safetensors"), &bytes[..bytes.len() - 1]).unwrap();
     folder.refused(&["model.safetensors", "cut off"]);
-    fs::write(folder.path("model.safetensors"), [&bytes[..], &[0]].concat()).unwrap();
+    fs::write(
+        folder.path("model.safetensors"),
+        [&bytes[..], &[0]].concat(),
+    )
+    .unwrap();
     folder.refused(&["model.safetensors", "bytes of data"]);
 }
 
@@ -112,12 +123,48 @@ fn headers_that_the_format_forbids_are_errors_that_say_why() {
     let cases = [
         (weights("{}", &[0; 4]), "4 bytes of data"),
         (weights("[]", &[]), "malformed"),
-        (weights(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]"#, &[0; 4]), "malformed"),
-        (weights(r#"{"a":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}}"#, &[0; 4]), "F31"),
-        (weights(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, &[0; 4]), "takes 8"),
-        (weights(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, &[0; 8]), "begin at 0"),
-        (weights(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#, &[0; 8]), "begin at 0"),
-        (weights(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, &[0; 4]), "cut off"),
+        (
+            weights(
+                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]"#,
+                &[0; 4],
+            ),
+            "malformed",
+        ),
+        (
+            weights(
+                r#"{"a":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}}"#,
+                &[0; 4],
+            ),
+            "F31",
+        ),
+        (
+            weights(
+                r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#,
+                &[0; 4],
+            ),
+            "takes 8",
+        ),
+        (
+            weights(
+                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
+                &[0; 8],
+            ),
+            "begin at 0",
+        ),
+        (
+            weights(
+                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#,
+                &[0; 8],
+            ),
+            "begin at 0",
+        ),
+        (
+            weights(
+                r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#,
+                &[0; 4],
+            ),
+            "cut off",
+        ),
         (
             weights(
                 r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
@@ -137,7 +184,10 @@ fn headers_that_the_format_forbids_are_errors_that_say_why() {
     ];
     for (bytes, piece) in cases {
         let message = parse("weights", &bytes).unwrap_err().to_string();
-        assert!(message.contains("weights") && message.contains(piece), "{piece:?}: {message}");
+        assert!(
+            message.contains("weights") && message.contains(piece),
+            "{piece:?}: {message}"
+        );
     }
 }
 
@@ -177,7 +227,9 @@ fn tensors_that_do_not_fit_the_configuration_are_named() {
     folder.refused(&["model.safetensors", name, "I16", "BF16"]);
 
     let folder = Folder::copy("llama2");
-    folder.edit_json("config.json", |config| config["num_hidden_layers"] = json!(1));
+    folder.edit_json("config.json", |config| {
+        config["num_hidden_layers"] = json!(1)
+    });
     folder.refused(&["model.layers.1.", "does not belong", "LlamaForCausalLM"]);
 }
 
@@ -185,7 +237,10 @@ fn tensors_that_do_not_fit_the_configuration_are_named() {
 fn add(folder: &Folder, name: &str) {
     let end = |header: &Value| {
         let entries = header.as_object().unwrap().values();
-        entries.filter_map(|e| e["data_offsets"][1].as_u64()).max().unwrap()
+        entries
+            .filter_map(|e| e["data_offsets"][1].as_u64())
+            .max()
+            .unwrap()
     };
     folder.edit_weights(
         |header| {
@@ -218,11 +273,17 @@ fn shards_and_their_index_must_agree() {
     folder.refused(&["nowhere", SHARD]);
 
     let folder = Folder::copy("llama-sharded");
-    folder.edit_json(INDEX, |index| index["weight_map"]["x"] = json!("../x.safetensors"));
+    folder.edit_json(INDEX, |index| {
+        index["weight_map"]["x"] = json!("../x.safetensors")
+    });
     folder.refused(&[INDEX, "weight_map.x", "../x.safetensors"]);
 
     let folder = Folder::copy("llama-sharded");
-    fs::copy(folder.path(SHARD), folder.path("model-00001-of-00003.safetensors")).unwrap();
+    fs::copy(
+        folder.path(SHARD),
+        folder.path("model-00001-of-00003.safetensors"),
+    )
+    .unwrap();
     folder.refused(&["model-0000"]);
 
     let folder = Folder::copy("llama-sharded");
@@ -236,9 +297,17 @@ fn weights_that_are_no_numbers_are_found_where_they_are() {
     for (name, nan, infinity) in [
         ("llama2", vec![0x00, 0x7e], vec![0x00, 0xfc]),
         ("llama3", vec![0xc0, 0x7f], vec![0x80, 0xff]),
-        ("stories", f32::NAN.to_le_bytes().to_vec(), f32::INFINITY.to_le_bytes().to_vec()),
+        (
+            "stories",
+            f32::NAN.to_le_bytes().to_vec(),
+            f32::INFINITY.to_le_bytes().to_vec(),
+        ),
     ] {
-        let folder = Folder::copy(if name == "stories" { "llama-sharded" } else { name });
+        let folder = Folder::copy(if name == "stories" {
+            "llama-sharded"
+        } else {
+            name
+        });
         let tensor = "model.embed_tokens.weight";
         for position in [0, 777] {
             for bad in [&nan, &infinity] {
@@ -270,6 +339,9 @@ fn weights_that_are_no_numbers_are_found_where_they_are() {
 fn locate(folder: &Folder, file: &str, bytes: &[u8]) -> (PathBuf, usize) {
     let path = folder.path(Path::new(file).file_name().unwrap().to_str().unwrap());
     let whole = fs::read(&path).unwrap();
-    let start = whole.windows(bytes.len()).position(|window| window == bytes).unwrap();
+    let start = whole
+        .windows(bytes.len())
+        .position(|window| window == bytes)
+        .unwrap();
     (path, start)
 }

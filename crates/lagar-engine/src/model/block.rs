@@ -125,7 +125,13 @@ impl Pass<'_> {
         let value = room(&mut scratch.value, n * kv_heads * head_dim);
         let attended = room(&mut scratch.attended, n * heads * head_dim);
 
-        norm(cpu, &spec.attention_norm, &weights.attention_norm, x, normed);
+        norm(
+            cpu,
+            &spec.attention_norm,
+            &weights.attention_norm,
+            x,
+            normed,
+        );
         let mut input = self.input(ATTENTION_INPUT, normed, &mut scratch.prepared);
         weights.query.multiply(cpu, &mut input, query);
         weights.key.multiply(cpu, &mut input, key);
@@ -169,13 +175,7 @@ impl Pass<'_> {
     }
 
     /// `x += down(silu(gate(norm(x))) * up(norm(x)))`.
-    fn mlp(
-        &mut self,
-        spec: &Block,
-        weights: &BlockWeights,
-        x: &mut [f32],
-        scratch: &mut Scratch,
-    ) {
+    fn mlp(&mut self, spec: &Block, weights: &BlockWeights, x: &mut [f32], scratch: &mut Scratch) {
         let (cpu, n) = (self.cpu, self.n);
         let Mlp::SwiGlu { gate: inner, .. } = &spec.mlp;
         let normed = room(&mut scratch.normed, x.len());

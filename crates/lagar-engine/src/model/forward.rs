@@ -153,7 +153,10 @@ impl Model {
 
     fn check_tokens(&self, tokens: &[u32], first: usize) -> Result<(), EngineError> {
         let vocabulary = self.spec.vocabulary;
-        match tokens.iter().position(|token| *token as usize >= vocabulary) {
+        match tokens
+            .iter()
+            .position(|token| *token as usize >= vocabulary)
+        {
             None => Ok(()),
             Some(at) => Err(EngineError::TokenOutOfRange {
                 token: tokens[at],

@@ -135,7 +135,12 @@ impl TierSource<'_> {
                 tensor: name.into(),
                 expected: shape.to_vec(),
             })?;
-        if !record.shape.iter().copied().eq(shape.iter().map(|d| *d as u64)) {
+        if !record
+            .shape
+            .iter()
+            .copied()
+            .eq(shape.iter().map(|d| *d as u64))
+        {
             let found = &record.shape;
             let problem = format!("has shape {found:?}, but config.json asks for {shape:?}");
             return Err(self.fault(name, problem));
@@ -303,6 +308,8 @@ fn transform(width: usize, permutation: &[u8], signs: &[u8]) -> Result<Transform
         let entries = permutation.as_chunks().0.iter();
         entries.map(|e| u32::from_le_bytes(*e)).collect()
     };
-    let bits = signs.iter().flat_map(|byte| (0..8).map(move |i| byte >> i & 1 == 1));
+    let bits = signs
+        .iter()
+        .flat_map(|byte| (0..8).map(move |i| byte >> i & 1 == 1));
     Transform::new(width, permutation, bits.take(width).collect())
 }

@@ -151,13 +151,7 @@ impl Linear {
 
     /// Writes rows of the weight, in the space of `x`; `out` is rows × inputs. A pressed weight
     /// gives `Σ stages` of the row, taken back through `Tᵀ`.
-    pub(super) fn rows(
-        &self,
-        cpu: &Cpu,
-        rows: &[u32],
-        scratch: &mut RowScratch,
-        out: &mut [f32],
-    ) {
+    pub(super) fn rows(&self, cpu: &Cpu, rows: &[u32], scratch: &mut RowScratch, out: &mut [f32]) {
         match &self.weight {
             Weight::Dense { dtype, region } => {
                 for (row, out) in rows.iter().zip(out.chunks_exact_mut(self.inputs)) {

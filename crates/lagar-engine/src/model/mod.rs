@@ -221,8 +221,9 @@ impl Model {
         let inner = blocks.flat_map(|(spec, weights)| {
             let norms = spec.norms().map(|norm| norm.weight.as_str());
             let biases = spec.linears().zip(weights.linears());
-            let biases = biases
-                .filter_map(|(spec, linear)| Some((spec.bias.as_deref()?, linear.bias.as_deref()?)));
+            let biases = biases.filter_map(|(spec, linear)| {
+                Some((spec.bias.as_deref()?, linear.bias.as_deref()?))
+            });
             norms.zip(weights.norms()).chain(biases)
         });
         let last = [(&*self.spec.final_norm.weight, &*self.final_norm)];

@@ -84,21 +84,39 @@ proptest! {
 
 #[test]
 fn what_cannot_be_run_is_refused_by_name() {
-    refused(json!({ "architectures": ["GPT2LMHeadModel"] }), &[
-        "GPT2LMHeadModel",
-        "LlamaForCausalLM",
-        "MistralForCausalLM",
-        "Qwen2ForCausalLM",
-        "Qwen3ForCausalLM",
-    ]);
-    refused(json!({ "architectures": null }), &["architectures", "missing"]);
+    refused(
+        json!({ "architectures": ["GPT2LMHeadModel"] }),
+        &[
+            "GPT2LMHeadModel",
+            "LlamaForCausalLM",
+            "MistralForCausalLM",
+            "Qwen2ForCausalLM",
+            "Qwen3ForCausalLM",
+        ],
+    );
+    refused(
+        json!({ "architectures": null }),
+        &["architectures", "missing"],
+    );
     refused(json!({ "hidden_size": null }), &["hidden_size", "missing"]);
     refused(json!({ "hidden_size": "64" }), &["hidden_size", "\"64\""]);
-    refused(json!({ "hidden_act": "gelu" }), &["hidden_act gelu", "silu"]);
-    refused(json!({ "num_key_value_heads": 3 }), &["num_key_value_heads", "3"]);
+    refused(
+        json!({ "hidden_act": "gelu" }),
+        &["hidden_act gelu", "silu"],
+    );
+    refused(
+        json!({ "num_key_value_heads": 3 }),
+        &["num_key_value_heads", "3"],
+    );
     refused(json!({ "head_dim": 15 }), &["head_dim", "even", "15"]);
-    refused(json!({ "head_dim": null, "hidden_size": 66 }), &["hidden_size", "66"]);
-    refused(json!({ "partial_rotary_factor": 0.5 }), &["partial_rotary_factor 0.5"]);
+    refused(
+        json!({ "head_dim": null, "hidden_size": 66 }),
+        &["hidden_size", "66"],
+    );
+    refused(
+        json!({ "partial_rotary_factor": 0.5 }),
+        &["partial_rotary_factor 0.5"],
+    );
     refused(
         json!({ "quantization_config": { "quant_method": "gptq" } }),
         &["gptq", "original checkpoint"],
@@ -125,7 +143,10 @@ fn what_cannot_be_run_is_refused_by_name() {
 fn malformed_json_is_an_error_that_says_where() {
     let error = ModelSpec::from_config("config.json", b"{\n \"hidden_size\": }").unwrap_err();
     let message = error.to_string();
-    assert!(message.contains("config.json") && message.contains("line 2"), "{message}");
+    assert!(
+        message.contains("config.json") && message.contains("line 2"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -165,7 +186,10 @@ fn parameters_count_a_tied_embedding_once() {
 fn windows_are_where_the_configuration_puts_them() {
     let masks = |changes: Value| -> Vec<Mask> {
         let spec = read(changes).unwrap();
-        spec.blocks.iter().map(|block| block.attention.mask).collect()
+        spec.blocks
+            .iter()
+            .map(|block| block.attention.mask)
+            .collect()
     };
     let (causal, window) = (Mask::Causal, Mask::SlidingWindow(8));
     let mistral = |window: Value| {
@@ -193,7 +217,10 @@ fn windows_are_where_the_configuration_puts_them() {
     };
     assert_eq!(masks(qwen("vocab_size", json!(300))), [causal, window]);
     assert_eq!(masks(qwen("max_window_layers", json!(0))), [window, window]);
-    assert_eq!(masks(qwen("use_sliding_window", json!(false))), [causal, causal]);
+    assert_eq!(
+        masks(qwen("use_sliding_window", json!(false))),
+        [causal, causal]
+    );
     let types = json!(["sliding_attention", "full_attention"]);
     assert_eq!(masks(qwen("layer_types", types)), [window, causal]);
 }
@@ -205,25 +232,61 @@ fn stretched_rotary_frequencies_are_those_of_transformers() {
         (
             json!({ "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0,
                 "original_max_position_embeddings": 64 }),
-            [1.0, 0.23717082, 0.049999997, 0.007905695, 0.0025, 0.00079056947, 0.00025, 7.9056947e-5],
+            [
+                1.0,
+                0.23717082,
+                0.049999997,
+                0.007905695,
+                0.0025,
+                0.00079056947,
+                0.00025,
+                7.9056947e-5,
+            ],
             1.1386294,
         ),
         (
             json!({ "rope_type": "yarn", "rope_theta": 1e6, "factor": 40.0,
                 "original_max_position_embeddings": 4096, "mscale": 0.7, "mscale_all_dim": 1.0,
                 "truncate": false }),
-            [1.0, 0.17782794, 0.02771086, 0.0021957313, 2.5e-5, 4.4456983e-6, 7.905694e-7, 1.4058533e-7],
+            [
+                1.0,
+                0.17782794,
+                0.02771086,
+                0.0021957313,
+                2.5e-5,
+                4.4456983e-6,
+                7.905694e-7,
+                1.4058533e-7,
+            ],
             0.919156,
         ),
         (
             json!({ "rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
                 "high_freq_factor": 4.0, "original_max_position_embeddings": 64 }),
-            [1.0, 0.07940301, 0.004700754, 0.0009115831, 0.00017677668, 3.4281024e-5, 6.6478697e-6, 1.2891732e-6],
+            [
+                1.0,
+                0.07940301,
+                0.004700754,
+                0.0009115831,
+                0.00017677668,
+                3.4281024e-5,
+                6.6478697e-6,
+                1.2891732e-6,
+            ],
             1.0,
         ),
         (
             json!({ "rope_type": "dynamic", "rope_theta": 1e4, "factor": 8.0 }),
-            [1.0, 0.31622776, 0.1, 0.03162278, 0.01, 0.0031622779, 0.001, 0.00031622776],
+            [
+                1.0,
+                0.31622776,
+                0.1,
+                0.03162278,
+                0.01,
+                0.0031622779,
+                0.001,
+                0.00031622776,
+            ],
             1.0,
         ),
     ];
