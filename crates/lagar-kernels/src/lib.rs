@@ -14,6 +14,7 @@
 mod cpu;
 mod error;
 mod gemm;
+mod float;
 mod isa;
 mod matmul;
 mod pool;
@@ -22,6 +23,7 @@ mod viterbi;
 
 pub use cpu::Cpu;
 pub use error::KernelError;
+pub use float::{AttentionArgs, DenseWeight, KvCache, KvFormat};
 pub use isa::Isa;
 pub use matmul::WindowStage;
 pub use pool::{Disjoint, Pool};
