@@ -114,12 +114,12 @@ impl<'a> TextStream<'a> {
         // in the context, or at the front of what is held, spoils the right ones that follow.
         let held = &self.window[self.shown..];
         for wrong in 0..held.len() {
-            let right = self.tokenizer.decode(&held[wrong..])?;
+            let right = self.tokenizer.decode_inside(&held[wrong..])?;
             if !right.contains(char::REPLACEMENT_CHARACTER) {
-                return Ok(self.tokenizer.decode(&held[..wrong])? + &right);
+                return Ok(self.tokenizer.decode_inside(&held[..wrong])? + &right);
             }
         }
-        self.tokenizer.decode(held)
+        self.tokenizer.decode_inside(held)
     }
 
     /// Makes the first `held` of the tokens held back the new context.
