@@ -1,12 +1,13 @@
 //! Runs language models from checkpoints and from pressed files.
 
+pub mod chat;
 mod error;
 
-pub mod chat;
 pub mod generate;
 pub mod sampling;
 pub mod tokenizer;
 
+pub use chat::{ChatTemplate, Message};
 pub use error::EngineError;
 pub use sampling::{Sampler, SamplingOptions};
 pub use tokenizer::{Tokenizer, TokenizerConfig};

@@ -1,1 +1,1 @@
-
+//! Generation.
