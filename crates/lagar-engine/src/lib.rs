@@ -9,5 +9,6 @@ pub mod tokenizer;
 
 pub use chat::{ChatTemplate, Message};
 pub use error::EngineError;
+pub use generate::{GenerateOptions, GenerationConfig, Generator, StopReason};
 pub use sampling::{Sampler, SamplingOptions};
 pub use tokenizer::{Tokenizer, TokenizerConfig};

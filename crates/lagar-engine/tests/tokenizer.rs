@@ -31,7 +31,7 @@ fn stream(tokenizer: &Tokenizer, before: &[u32], tokens: &[u32]) -> Vec<String> 
         .iter()
         .map(|&token| stream.push(token).unwrap())
         .collect();
-    pieces.push(stream.finish().unwrap());
+    pieces.push(stream.flush().unwrap());
     pieces
 }
 

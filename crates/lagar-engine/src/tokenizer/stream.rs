@@ -91,13 +91,15 @@ impl<'a> TextStream<'a> {
         }
     }
 
-    /// Returns what was still held back, an incomplete character as U+FFFD.
+    /// Returns what is still held back, an incomplete character as U+FFFD.
     ///
     /// # Errors
     ///
     /// As [`push`](Self::push).
-    pub fn finish(self) -> Result<String, EngineError> {
-        self.held_text()
+    pub fn flush(&mut self) -> Result<String, EngineError> {
+        let held = self.held_text()?;
+        self.show(self.window.len() - self.shown);
+        Ok(held)
     }
 
     /// The text of the tokens held back, as it reads after the context.
