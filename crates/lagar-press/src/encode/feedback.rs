@@ -1,0 +1,175 @@
+//! The error-feedback matrix of LDLQ.
+//!
+//! A Hessian factors as `H = M D Mᵀ` with `M` unit upper triangular in blocks of four columns
+//! and `D` block diagonal. Coding the columns in order, each block of four aims at
+//! `W_b + (W − Ŵ)_{<b} · M_{<b,b}`; what is then lost is `Σ_b e_b D_b e_bᵀ` with `e_b` the block's
+//! own rounding error (LDLQ of QuIP, arXiv 2307.13304, with blocks as in QuIP#, arXiv 2402.04396).
+
+use lagar_codec::BLOCK_COLS;
+use lagar_kernels::Cpu;
+
+use crate::PressError;
+
+/// Columns that are factored together; the trailing update is a matrix product of this depth.
+const PANEL: usize = 64;
+/// Rows of the trailing update done by one call of the matrix product.
+const STRIPE: usize = 512;
+
+/// `M` of `H + damping · mean(diag H) · I = M D Mᵀ`.
+#[derive(Debug)]
+pub(crate) struct Feedback {
+    width: usize,
+    /// `width × width`, row-major; only `m[k][c]` with `k` in a block before `c`'s is meaningful.
+    m: Vec<f32>,
+}
+
+impl Feedback {
+    /// Factors the symmetric `width × width` matrix `hessian`; `width` is a multiple of four.
+    /// `what` names it in errors.
+    pub(crate) fn new(
+        cpu: &Cpu,
+        hessian: Vec<f32>,
+        width: usize,
+        damping: f32,
+        what: &str,
+    ) -> Result<Self, PressError> {
+        assert_eq!(hessian.len(), width * width);
+        assert!(width.is_multiple_of(BLOCK_COLS));
+        let mean = mean_diagonal(&hessian, width);
+        if !mean.is_finite() {
+            return Err(PressError::Hessian { what: what.to_owned(), mean });
+        }
+        // Inputs that never fire leave nothing to weight by: all columns count the same.
+        let mean = if mean > 0.0 { mean } else { 1.0 };
+        let mut m = hessian;
+        for i in 0..width {
+            m[i * width + i] += damping * mean;
+        }
+        if factor(cpu, &mut m, width) {
+            Ok(Self { width, m })
+        } else {
+            Err(PressError::Hessian { what: what.to_owned(), mean })
+        }
+    }
+
+    /// Number of columns.
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// `M[row][first_column..]` to the end of the matrix: rows are `width` apart.
+    pub(crate) fn from(&self, row: usize, first_column: usize) -> &[f32] {
+        &self.m[row * self.width + first_column..]
+    }
+}
+
+fn mean_diagonal(hessian: &[f32], width: usize) -> f32 {
+    let sum: f64 = (0..width).map(|i| f64::from(hessian[i * width + i])).sum();
+    (sum / width as f64) as f32
+}
+
+/// Replaces the upper triangle of `a` by `M`; what is below the diagonal has no meaning.
+/// False if a pivot is not positive.
+fn factor(cpu: &Cpu, a: &mut [f32], n: usize) -> bool {
+    let mut panel = vec![0f32; PANEL * n];
+    let mut end = n;
+    while end > 0 {
+        let start = (end - 1) / PANEL * PANEL;
+        let size = end - start;
+        let Some(corner) = factor_corner(a, n, start, size) else {
+            return false;
+        };
+        solve_panel(a, n, start, &corner, size, &mut panel);
+        // Trailing update of the upper triangle: A[..start, ..start] -= P Pᵀ.
+        let panel_t = &panel[..size * start];
+        for top in (0..start).step_by(STRIPE) {
+            let rows = STRIPE.min(start - top);
+            cpu.gemm_tn(
+                &panel_t[top..],
+                start,
+                &panel_t[top..],
+                start,
+                &mut a[top * n + top..],
+                n,
+                rows,
+                start - top,
+                size,
+                -1.0,
+            );
+        }
+        normalise_blocks(a, n, start, &corner, size, &panel);
+        end = start;
+    }
+    true
+}
+
+/// The upper triangular `U` with `U Uᵀ` = the corner `a[start.., start..]`, in f64.
+fn factor_corner(a: &[f32], n: usize, start: usize, size: usize) -> Option<Vec<f64>> {
+    let mut u = vec![0f64; size * size];
+    for j in (0..size).rev() {
+        for i in (0..=j).rev() {
+            let mut sum = f64::from(a[(start + i) * n + start + j]);
+            for k in j + 1..size {
+                sum -= u[i * size + k] * u[j * size + k];
+            }
+            if i == j {
+                if !(sum > 0.0 && sum.is_finite()) {
+                    return None;
+                }
+                u[j * size + j] = sum.sqrt();
+            } else {
+                u[i * size + j] = sum / u[j * size + j];
+            }
+        }
+    }
+    Some(u)
+}
+
+/// Solves `X Uᵀ = A[..start, start..]`; `panel` receives `Xᵀ`, `size` rows of `start` values.
+fn solve_panel(a: &[f32], n: usize, start: usize, u: &[f64], size: usize, panel: &mut [f32]) {
+    for j in (0..size).rev() {
+        let (head, solved) = panel[..size * start].split_at_mut((j + 1) * start);
+        let row = &mut head[j * start..];
+        for (i, value) in row.iter_mut().enumerate() {
+            *value = a[i * n + start + j];
+        }
+        for (k, other) in (j + 1..size).zip(solved.chunks_exact(start.max(1))) {
+            let factor = u[j * size + k] as f32;
+            for (value, x) in row.iter_mut().zip(other) {
+                *value -= factor * x;
+            }
+        }
+        let inverse = (1.0 / u[j * size + j]) as f32;
+        for value in row.iter_mut() {
+            *value *= inverse;
+        }
+    }
+}
+
+/// Writes `M = U · blockdiag(U_bb)⁻¹` for the columns of this panel.
+fn normalise_blocks(a: &mut [f32], n: usize, start: usize, u: &[f64], size: usize, panel: &[f32]) {
+    for block in (0..size).step_by(BLOCK_COLS) {
+        // Row i of the block's columns: X · U_bb = U[i, block].
+        let solve = |row: [f64; BLOCK_COLS]| {
+            let mut x = [0f64; BLOCK_COLS];
+            for c in 0..BLOCK_COLS {
+                let known: f64 =
+                    (0..c).map(|k| x[k] * u[(block + k) * size + block + c]).sum();
+                x[c] = (row[c] - known) / u[(block + c) * size + block + c];
+            }
+            x
+        };
+        for i in 0..start {
+            let x = solve(std::array::from_fn(|c| f64::from(panel[(block + c) * start + i])));
+            for c in 0..BLOCK_COLS {
+                a[i * n + start + block + c] = x[c] as f32;
+            }
+        }
+        for i in 0..block {
+            let x = solve(std::array::from_fn(|c| u[i * size + block + c]));
+            for c in 0..BLOCK_COLS {
+                a[(start + i) * n + start + block + c] = x[c] as f32;
+            }
+        }
+    }
+}
