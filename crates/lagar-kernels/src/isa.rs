@@ -1,0 +1,172 @@
+//! Instruction sets: their names, and which of them this processor runs.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use crate::KernelError;
+
+/// An instruction set that kernels are compiled for, from the plainest to the fastest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Plain Rust, on any machine. It defines the bits that the others reproduce.
+    Portable,
+    /// AArch64 with its 128-bit vectors.
+    Neon,
+    /// AArch64 with the int8 dot product (`sdot`).
+    NeonDotprod,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ, VL, VBMI and VNNI (and AVX2, FMA, F16C, BMI2).
+    Avx512,
+}
+
+impl Isa {
+    /// All instruction sets, in ascending order.
+    pub const ALL: [Self; 5] = [
+        Self::Portable,
+        Self::Neon,
+        Self::NeonDotprod,
+        Self::Avx2,
+        Self::Avx512,
+    ];
+
+    /// The fastest instruction set of this processor.
+    pub fn best() -> Self {
+        *Self::ALL
+            .iter()
+            .rev()
+            .find(|isa| isa.is_available())
+            .expect("the portable path runs everywhere")
+    }
+
+    /// Every instruction set that this processor runs, in ascending order.
+    pub fn available() -> Vec<Self> {
+        Self::ALL
+            .into_iter()
+            .filter(|isa| isa.is_available())
+            .collect()
+    }
+
+    /// Whether this processor runs it. The processor is asked once per process.
+    #[inline]
+    pub fn is_available(self) -> bool {
+        static AVAILABLE: OnceLock<u8> = OnceLock::new();
+        let set = AVAILABLE.get_or_init(|| {
+            Self::ALL
+                .iter()
+                .filter(|isa| isa.detect())
+                .fold(0, |set, &isa| set | 1 << isa as u8)
+        });
+        set >> self as u8 & 1 == 1
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn detect(self) -> bool {
+        macro_rules! all {
+            ($($feature:tt),*) => { $(std::arch::is_x86_feature_detected!($feature))&&* };
+        }
+        let avx2 = all!("avx2", "fma", "f16c");
+        match self {
+            Self::Portable => true,
+            Self::Neon | Self::NeonDotprod => false,
+            Self::Avx2 => avx2,
+            Self::Avx512 => {
+                avx2 && all!(
+                    "bmi2",
+                    "avx512f",
+                    "avx512bw",
+                    "avx512dq",
+                    "avx512vl",
+                    "avx512vbmi",
+                    "avx512vnni"
+                )
+            }
+        }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    fn detect(self) -> bool {
+        match self {
+            Self::Portable => true,
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            Self::NeonDotprod => {
+                std::arch::is_aarch64_feature_detected!("neon")
+                    && std::arch::is_aarch64_feature_detected!("dotprod")
+            }
+            Self::Avx2 | Self::Avx512 => false,
+        }
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    fn detect(self) -> bool {
+        self == Self::Portable
+    }
+
+    /// The name that [`Isa::parse`] reads.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Neon => "neon",
+            Self::NeonDotprod => "neon-dotprod",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// Reads a name as [`Isa::name`] writes it.
+    ///
+    /// # Errors
+    /// An unknown name, or an instruction set that this processor lacks.
+    pub fn parse(name: &str) -> Result<Self, KernelError> {
+        let isa = Self::ALL
+            .into_iter()
+            .find(|isa| isa.name() == name)
+            .ok_or_else(|| KernelError::UnknownIsa { name: name.into() })?;
+        if isa.is_available() {
+            Ok(isa)
+        } else {
+            Err(KernelError::UnavailableIsa { isa })
+        }
+    }
+
+    /// All names, for messages.
+    pub(crate) fn names() -> String {
+        Self::ALL.map(Self::name).join(", ")
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_available_isa_is_parsed_from_its_name_and_the_others_say_why_not() {
+        for isa in Isa::ALL {
+            match Isa::parse(isa.name()) {
+                Ok(parsed) => assert!(parsed == isa && isa.is_available()),
+                Err(error) => {
+                    assert!(!isa.is_available());
+                    assert!(error.to_string().contains(isa.name()));
+                }
+            }
+        }
+        let unknown = Isa::parse("avx3").unwrap_err().to_string();
+        assert!(
+            unknown.contains("avx3") && unknown.contains("portable"),
+            "{unknown}"
+        );
+    }
+
+    #[test]
+    fn the_best_isa_is_the_last_available_one() {
+        assert_eq!(Isa::available().last(), Some(&Isa::best()));
+        assert_eq!(Isa::available()[0], Isa::Portable);
+    }
+}

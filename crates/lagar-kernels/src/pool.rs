@@ -1,0 +1,348 @@
+//! A thread pool with a low wake-up cost.
+//!
+//! A job is a function of a task's index. It is published in one atomic word, `state`:
+//!
+//! ```text
+//! bits 63..17  number of the job
+//! bit  16      open: workers may join
+//! bits 15..0   workers inside the job
+//! ```
+//!
+//! A worker joins by adding one to the word while it is open, claims task indices from a shared
+//! counter until there are none, and leaves by subtracting one. The caller claims tasks as well,
+//! then closes the job and waits until nobody is inside: it never waits for a worker that has not
+//! woken up. Between jobs workers spin for a short time, then sleep.
+
+mod disjoint;
+#[cfg(test)]
+mod tests;
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::hint::spin_loop;
+use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+pub use disjoint::Disjoint;
+
+/// How long an idle worker looks for a new job before it sleeps, and a caller for the end of one.
+const SPIN: Duration = Duration::from_micros(200);
+
+const OPEN: u64 = 1 << 16;
+const INSIDE: u64 = OPEN - 1;
+const NUMBER: u64 = OPEN << 1;
+
+/// The most threads of a pool.
+const MAX_THREADS: usize = 1 << 12;
+
+thread_local! {
+    /// Whether this thread is inside a task (of any pool).
+    static IN_TASK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A pool of threads that run the tasks of one job at a time.
+///
+/// The calling thread takes part, so a pool of one thread has no workers. Jobs from several
+/// threads run one after the other. A job started inside a task runs on that task's thread alone.
+#[derive(Debug)]
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Held by the caller whose job runs.
+    entry: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: AtomicU64,
+    job: UnsafeCell<Job>,
+    /// The next task index to claim.
+    next: AtomicUsize,
+    /// The first panic of the running job.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    stop: AtomicBool,
+    spin: Duration,
+    /// Workers asleep, or about to be; each holds `sleep` while it decides.
+    sleepers: AtomicUsize,
+    sleep: Mutex<()>,
+    wake: Condvar,
+    /// Whether the caller sleeps until the last worker has left.
+    caller_sleeps: AtomicBool,
+    left: Condvar,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    function: *const (dyn Fn(usize) + Sync),
+    tasks: usize,
+}
+
+// SAFETY: `job` is written only while the state is closed with nobody inside, and read only by
+// those inside, whose join on `state` comes after the write. It points to a `Sync` function that
+// outlives the job, because the caller waits until nobody is inside.
+unsafe impl Sync for Shared {}
+// SAFETY: see above; the pointer is never dropped or used outside a job.
+unsafe impl Send for Shared {}
+
+impl Pool {
+    /// A pool of `threads` threads, the caller's included.
+    ///
+    /// # Panics
+    /// If `threads` is 0 or above 4096, or if the system cannot start a thread.
+    pub fn new(threads: usize) -> Self {
+        assert!(
+            (1..=MAX_THREADS).contains(&threads),
+            "a pool has 1 to {MAX_THREADS} threads, not {threads}"
+        );
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        // With more threads than cores, a spinning thread keeps a working one from its core.
+        let spin = if threads > cores {
+            Duration::ZERO
+        } else {
+            SPIN
+        };
+        let shared = Arc::new(Shared {
+            state: AtomicU64::new(0),
+            job: UnsafeCell::new(Job {
+                function: &|_: usize| {},
+                tasks: 0,
+            }),
+            next: AtomicUsize::new(0),
+            panic: Mutex::new(None),
+            stop: AtomicBool::new(false),
+            spin,
+            sleepers: AtomicUsize::new(0),
+            sleep: Mutex::new(()),
+            wake: Condvar::new(),
+            caller_sleeps: AtomicBool::new(false),
+            left: Condvar::new(),
+        });
+        let workers = (1..threads)
+            .map(|index| {
+                let shared = Arc::clone(&shared);
+                thread::Builder::new()
+                    .name(format!("lagar-{index}"))
+                    .spawn(move || shared.work())
+                    .expect("the system starts a thread")
+            })
+            .collect();
+        Self {
+            shared,
+            workers,
+            entry: Mutex::new(()),
+        }
+    }
+
+    /// The number of threads, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `function` once for every index in `0..tasks`, on any thread, in any order, and
+    /// returns when all calls have returned.
+    ///
+    /// # Panics
+    /// If a call panics: with its payload, after the calls that had begun have returned. The
+    /// remaining tasks may have been skipped; the pool stays usable.
+    pub fn run(&self, tasks: usize, function: &(dyn Fn(usize) + Sync)) {
+        if self.workers.is_empty() || tasks <= 1 || IN_TASK.get() {
+            (0..tasks).for_each(function);
+            return;
+        }
+        let entry = lock(&self.entry);
+        // SAFETY: this only forgets the lifetime. `Shared::run` returns when no worker is inside
+        // the job, and none joins after that, so the reference is not used beyond this call.
+        let function: *const (dyn Fn(usize) + Sync) = unsafe {
+            std::mem::transmute::<
+                *const (dyn Fn(usize) + Sync + '_),
+                *const (dyn Fn(usize) + Sync + 'static),
+            >(function)
+        };
+        // SAFETY: `entry` is held: no other job runs.
+        let panic = unsafe { self.shared.run(Job { function, tasks }) };
+        drop(entry);
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+    }
+
+    /// Splits `data` into chunks of `chunk` elements (the last may be shorter) and calls
+    /// `function` with the index and the content of each.
+    ///
+    /// # Panics
+    /// If `chunk` is 0, and as [`Pool::run`] does.
+    pub fn chunks<T: Send>(
+        &self,
+        data: &mut [T],
+        chunk: usize,
+        function: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        assert!(chunk > 0, "chunks have at least one element");
+        let (len, data) = (data.len(), Disjoint::new(data));
+        self.run(len.div_ceil(chunk), &|index| {
+            let first = index * chunk;
+            // SAFETY: every index occurs once, so no element is in two slices.
+            function(index, unsafe { data.slice(first..len.min(first + chunk)) });
+        });
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, SeqCst);
+        drop(lock(&self.shared.sleep));
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker catches the panics of its tasks, so it has none of its own.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Runs a job together with the workers. Returns the payload of the first panic.
+    ///
+    /// # Safety
+    /// No other job runs; the function is valid until this returns.
+    unsafe fn run(&self, job: Job) -> Option<Box<dyn Any + Send>> {
+        // SAFETY: the state is closed and nobody is inside, as the last job left it.
+        unsafe { *self.job.get() = job };
+        self.next.store(0, SeqCst);
+        let state = self.state.load(SeqCst);
+        debug_assert_eq!(state & (OPEN | INSIDE), 0);
+        self.state.store(state.wrapping_add(NUMBER) | OPEN, SeqCst);
+        let sleepers = self.sleepers.load(SeqCst);
+        if sleepers > 0 {
+            drop(lock(&self.sleep));
+            if job.tasks > sleepers {
+                self.wake.notify_all();
+            } else {
+                (1..job.tasks).for_each(|_| self.wake.notify_one());
+            }
+        }
+        self.claim(job);
+        self.state.fetch_and(!OPEN, SeqCst);
+        self.wait_until_empty();
+        lock(&self.panic).take()
+    }
+
+    /// Runs tasks until all are claimed.
+    fn claim(&self, job: Job) {
+        let before = IN_TASK.replace(true);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: the function is valid while this thread is inside the job.
+            let function = unsafe { &*job.function };
+            loop {
+                let task = self.next.fetch_add(1, SeqCst);
+                if task >= job.tasks {
+                    break;
+                }
+                function(task);
+            }
+        }));
+        IN_TASK.set(before);
+        if let Err(payload) = result {
+            self.next.store(job.tasks, SeqCst);
+            lock(&self.panic).get_or_insert(payload);
+        }
+    }
+
+    /// The caller's wait for the workers inside a closed job.
+    fn wait_until_empty(&self) {
+        let empty = || self.state.load(SeqCst) & INSIDE == 0;
+        if self.spin_until(empty) {
+            return;
+        }
+        let mut guard = lock(&self.sleep);
+        self.caller_sleeps.store(true, SeqCst);
+        while !empty() {
+            guard = wait(&self.left, guard);
+        }
+        self.caller_sleeps.store(false, SeqCst);
+    }
+
+    /// The life of a worker.
+    fn work(&self) {
+        let mut done = 0;
+        while let Some(state) = self.next_job(done) {
+            if self
+                .state
+                .compare_exchange(state, state + 1, SeqCst, SeqCst)
+                .is_err()
+            {
+                continue;
+            }
+            // SAFETY: this thread is inside the job: the caller wrote it before it opened the
+            // state, and does not write again until this thread has left.
+            let job = unsafe { *self.job.get() };
+            self.claim(job);
+            done = state / NUMBER;
+            let state = self.state.fetch_sub(1, SeqCst) - 1;
+            if state & INSIDE == 0 && self.caller_sleeps.load(SeqCst) {
+                drop(lock(&self.sleep));
+                self.left.notify_all();
+            }
+        }
+    }
+
+    /// Waits for an open job other than number `done`, and returns the state that showed it;
+    /// nothing when the pool is dropped.
+    fn next_job(&self, done: u64) -> Option<u64> {
+        let open = || {
+            let state = self.state.load(SeqCst);
+            (state & OPEN != 0 && state / NUMBER != done).then_some(state)
+        };
+        let ready = || open().is_some() || self.stop.load(SeqCst);
+        loop {
+            if !self.spin_until(ready) {
+                let mut guard = lock(&self.sleep);
+                self.sleepers.fetch_add(1, SeqCst);
+                while !ready() {
+                    guard = wait(&self.wake, guard);
+                }
+                self.sleepers.fetch_sub(1, SeqCst);
+            }
+            if self.stop.load(SeqCst) {
+                return None;
+            }
+            if let Some(state) = open() {
+                return Some(state);
+            }
+        }
+    }
+
+    /// Spins for a bounded time; whether the condition came true.
+    fn spin_until(&self, condition: impl Fn() -> bool) -> bool {
+        if condition() {
+            return true;
+        }
+        if self.spin.is_zero() {
+            return false;
+        }
+        let start = Instant::now();
+        while start.elapsed() < self.spin {
+            for _ in 0..64 {
+                spin_loop();
+                if condition() {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
+/// Locks a mutex that guards no data which a panic could leave half-written.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condition
+        .wait(guard)
+        .unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,257 @@
+//! 16 lanes as two AVX2 registers.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, LANES, Simd};
+
+/// Token of AVX2, FMA and F16C. Whoever holds one runs on a processor that has these.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx2(());
+
+/// Runs a kernel with AVX2.
+///
+/// # Safety
+/// The processor has the features of `Isa::Avx2`.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx2(()))
+}
+
+impl Avx2 {
+    /// A token.
+    ///
+    /// # Safety
+    /// The processor has the features of `Isa::Avx2`.
+    #[inline(always)]
+    pub unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+/// Lanes 0 to 7 and 8 to 15.
+type Pair = (__m256, __m256);
+
+/// One instruction on both halves.
+macro_rules! both {
+    ($instruction:ident $(::<$constant:path>)?, $($operand:ident),+) => {
+        // SAFETY: the token proves AVX2, FMA and F16C.
+        unsafe { ($instruction$(::<$constant>)?($($operand.0),+), $instruction$(::<$constant>)?($($operand.1),+)) }
+    };
+}
+
+impl Simd for Avx2 {
+    type F32 = Pair;
+    type Mask = Pair;
+
+    #[inline(always)]
+    fn splat(self, v: f32) -> Pair {
+        // SAFETY: the token proves AVX2.
+        let half = unsafe { _mm256_set1_ps(v) };
+        (half, half)
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> Pair {
+        let from = from.as_ptr();
+        // SAFETY: the token proves AVX2; the array is 64 readable bytes.
+        unsafe { (_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
+    }
+    #[inline(always)]
+    fn store(self, v: Pair, to: &mut [f32; LANES]) {
+        let to = to.as_mut_ptr();
+        // SAFETY: the token proves AVX2; the array is 64 writable bytes.
+        unsafe {
+            _mm256_storeu_ps(to, v.0);
+            _mm256_storeu_ps(to.add(8), v.1);
+        }
+    }
+    #[inline(always)]
+    fn load_f32_bytes(self, from: &[u8; 64]) -> Pair {
+        let from = from.as_ptr().cast::<f32>();
+        // SAFETY: the token proves AVX2; the array is 64 readable bytes, x86 is little-endian.
+        unsafe { (_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[u16; LANES]) -> Pair {
+        let from = from.as_ptr();
+        // SAFETY: the token proves AVX2 and F16C; the array is 32 readable bytes.
+        unsafe {
+            (
+                _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+                _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())),
+            )
+        }
+    }
+    #[inline(always)]
+    fn store_f16(self, v: Pair, to: &mut [u16; LANES]) {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
+        let halves = both!(_mm256_cvtps_ph::<NEAREST>, v);
+        let to = to.as_mut_ptr();
+        // SAFETY: the token proves AVX2; the array is 32 writable bytes.
+        unsafe {
+            _mm_storeu_si128(to.cast(), halves.0);
+            _mm_storeu_si128(to.add(8).cast(), halves.1);
+        }
+    }
+    #[inline(always)]
+    fn load_bf16(self, from: &[u16; LANES]) -> Pair {
+        let from = from.as_ptr();
+        // SAFETY: the token proves AVX2; the array is 32 readable bytes.
+        unsafe {
+            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(8).cast()));
+            (
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+            )
+        }
+    }
+    #[inline(always)]
+    fn load_i8(self, from: &[i8; LANES]) -> Pair {
+        // SAFETY: the token proves AVX2; the array is 16 readable bytes.
+        unsafe {
+            let bytes = _mm_loadu_si128(from.as_ptr().cast());
+            let high = _mm_unpackhi_epi64(bytes, bytes);
+            (
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)),
+            )
+        }
+    }
+    #[inline(always)]
+    fn store_i8(self, v: Pair, to: &mut [i8; LANES]) {
+        let integers = both!(_mm256_cvtps_epi32, v);
+        // SAFETY: the token proves AVX2; the array is 16 writable bytes.
+        unsafe {
+            let words = _mm256_packs_epi32(integers.0, integers.1);
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let bytes = _mm_packs_epi16(
+                _mm256_castsi256_si128(words),
+                _mm256_extracti128_si256::<1>(words),
+            );
+            _mm_storeu_si128(to.as_mut_ptr().cast(), bytes);
+        }
+    }
+    #[inline(always)]
+    fn store_u8(self, v: Pair, to: &mut [u8; LANES]) {
+        let integers = both!(_mm256_cvtps_epi32, v);
+        // SAFETY: the token proves AVX2; the array is 16 writable bytes.
+        unsafe {
+            let words = _mm256_packs_epi32(integers.0, integers.1);
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let bytes = _mm_packus_epi16(
+                _mm256_castsi256_si128(words),
+                _mm256_extracti128_si256::<1>(words),
+            );
+            _mm_storeu_si128(to.as_mut_ptr().cast(), bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Pair, b: Pair) -> Pair {
+        both!(_mm256_add_ps, a, b)
+    }
+    #[inline(always)]
+    fn sub(self, a: Pair, b: Pair) -> Pair {
+        both!(_mm256_sub_ps, a, b)
+    }
+    #[inline(always)]
+    fn mul(self, a: Pair, b: Pair) -> Pair {
+        both!(_mm256_mul_ps, a, b)
+    }
+    #[inline(always)]
+    fn div(self, a: Pair, b: Pair) -> Pair {
+        both!(_mm256_div_ps, a, b)
+    }
+    #[inline(always)]
+    fn fma(self, a: Pair, b: Pair, c: Pair) -> Pair {
+        both!(_mm256_fmadd_ps, a, b, c)
+    }
+    #[inline(always)]
+    fn fnma(self, a: Pair, b: Pair, c: Pair) -> Pair {
+        both!(_mm256_fnmadd_ps, a, b, c)
+    }
+    #[inline(always)]
+    fn min(self, a: Pair, b: Pair) -> Pair {
+        both!(_mm256_min_ps, a, b)
+    }
+    #[inline(always)]
+    fn max(self, a: Pair, b: Pair) -> Pair {
+        both!(_mm256_max_ps, a, b)
+    }
+    #[inline(always)]
+    fn abs(self, a: Pair) -> Pair {
+        let sign = self.splat(-0.0);
+        both!(_mm256_andnot_ps, sign, a)
+    }
+    #[inline(always)]
+    fn round(self, a: Pair) -> Pair {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        both!(_mm256_round_ps::<NEAREST>, a)
+    }
+    #[inline(always)]
+    fn scale_by_power_of_two(self, a: Pair, n: Pair) -> Pair {
+        (scale_half(self, a.0, n.0), scale_half(self, a.1, n.1))
+    }
+
+    #[inline(always)]
+    fn less(self, a: Pair, b: Pair) -> Pair {
+        both!(_mm256_cmp_ps::<_CMP_LT_OQ>, a, b)
+    }
+    #[inline(always)]
+    fn select(self, mask: Pair, yes: Pair, no: Pair) -> Pair {
+        both!(_mm256_blendv_ps, no, yes, mask)
+    }
+    #[inline(always)]
+    fn mask_bits(self, mask: Pair) -> u16 {
+        let bits = both!(_mm256_movemask_ps, mask);
+        (bits.0 | bits.1 << 8) as u16
+    }
+    #[inline(always)]
+    fn mask_from_bits(self, bits: u16) -> Pair {
+        // SAFETY: the token proves AVX2.
+        unsafe {
+            let bits = _mm256_set1_epi32(i32::from(bits));
+            let low = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            let high = _mm256_slli_epi32::<8>(low);
+            (
+                _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(bits, low), low)),
+                _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(bits, high), high)),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn swap<const DISTANCE: usize>(self, a: Pair) -> Pair {
+        const PAIRS: i32 = 0b10_11_00_01;
+        const QUADS: i32 = 0b01_00_11_10;
+        const HALVES: i32 = 1;
+        match DISTANCE {
+            1 => both!(_mm256_permute_ps::<PAIRS>, a),
+            2 => both!(_mm256_permute_ps::<QUADS>, a),
+            4 => both!(_mm256_permute2f128_ps::<HALVES>, a, a),
+            8 => (a.1, a.0),
+            _ => unreachable!("lanes are swapped at distances 1, 2, 4 and 8"),
+        }
+    }
+    #[inline(always)]
+    fn first(self, v: Pair) -> f32 {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_cvtss_f32(v.0) }
+    }
+}
+
+/// `a · 2ⁿ` in two steps, each with a normal factor; only the second can round.
+#[inline(always)]
+fn scale_half(_: Avx2, a: __m256, n: __m256) -> __m256 {
+    // SAFETY: the token proves AVX2.
+    unsafe {
+        let bias = _mm256_set1_epi32(127);
+        let n = _mm256_cvtps_epi32(n);
+        let half = _mm256_srai_epi32::<1>(n);
+        let rest = _mm256_sub_epi32(n, half);
+        let first = _mm256_slli_epi32::<23>(_mm256_add_epi32(half, bias));
+        let second = _mm256_slli_epi32::<23>(_mm256_add_epi32(rest, bias));
+        let a = _mm256_mul_ps(a, _mm256_castsi256_ps(first));
+        _mm256_mul_ps(a, _mm256_castsi256_ps(second))
+    }
+}

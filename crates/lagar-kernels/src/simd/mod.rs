@@ -1,0 +1,196 @@
+//! Vectors of 16 lanes, the same on every instruction set.
+//!
+//! An algorithm is a struct of its arguments that implements [`Kernel`]; [`Isa::dispatch`] runs it
+//! with the token of an instruction set:
+//!
+//! ```
+//! use lagar_kernels::{Isa, simd::{Kernel, Simd}};
+//!
+//! struct Sum<'a>(&'a [f32]);
+//!
+//! impl Kernel for Sum<'_> {
+//!     type Output = f32;
+//!     #[inline(always)]
+//!     fn run<S: Simd>(self, s: S) -> f32 {
+//!         let mut sum = s.splat(0.0);
+//!         for chunk in self.0.chunks(16) {
+//!             sum = s.add(sum, s.load_partial(chunk));
+//!         }
+//!         s.sum(sum)
+//!     }
+//! }
+//!
+//! assert_eq!(Isa::best().dispatch(Sum(&[1.0; 20])), 20.0);
+//! ```
+//!
+//! `run` and everything that takes the token below it must be `#[inline(always)]`, so that it is
+//! compiled inside the one function per instruction set that enables the processor's features.
+//! (A closure is not inlined for certain: write loops.)
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub use self::{avx2::Avx2, avx512::Avx512};
+#[cfg(target_arch = "aarch64")]
+pub use neon::Neon;
+pub use portable::Portable;
+
+use crate::Isa;
+
+/// Lanes of a vector.
+pub const LANES: usize = 16;
+
+/// A token that proves that the processor has an instruction set, and the operations of that
+/// instruction set on vectors of 16 `f32`.
+///
+/// Every operation gives the same bits on every instruction set; only the payload of a NaN may
+/// differ.
+pub trait Simd: Copy {
+    /// 16 lanes of `f32`.
+    type F32: Copy;
+    /// One truth value per lane.
+    type Mask: Copy;
+
+    /// All lanes `v`.
+    fn splat(self, v: f32) -> Self::F32;
+    /// Lane `i` from `from[i]`.
+    fn load(self, from: &[f32; LANES]) -> Self::F32;
+    /// Lane `i` to `to[i]`.
+    fn store(self, v: Self::F32, to: &mut [f32; LANES]);
+    /// 16 little-endian `f32` at any alignment.
+    fn load_f32_bytes(self, from: &[u8; 64]) -> Self::F32;
+    /// 16 little-endian IEEE half floats (bits), exactly.
+    fn load_f16(self, from: &[u16; LANES]) -> Self::F32;
+    /// 16 IEEE half floats (bits), rounded to nearest, ties to even.
+    fn store_f16(self, v: Self::F32, to: &mut [u16; LANES]);
+    /// 16 bf16 (bits), exactly.
+    fn load_bf16(self, from: &[u16; LANES]) -> Self::F32;
+    /// 16 signed bytes, exactly.
+    fn load_i8(self, from: &[i8; LANES]) -> Self::F32;
+    /// Lanes that hold integers in −128..=127, as signed bytes. (Other values give unspecified bytes.)
+    fn store_i8(self, v: Self::F32, to: &mut [i8; LANES]);
+    /// Lanes that hold integers in 0..=255, as bytes. (Other values give unspecified bytes.)
+    fn store_u8(self, v: Self::F32, to: &mut [u8; LANES]);
+
+    /// a + b
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// a − b
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// a · b
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// a ÷ b, rounded correctly
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// a · b + c, rounded once
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// c − a · b, rounded once
+    fn fnma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// `if a < b { a } else { b }`: where either is NaN, `b`.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `if a > b { a } else { b }`: where either is NaN, `b`.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// |a|
+    fn abs(self, a: Self::F32) -> Self::F32;
+    /// The nearest integer, ties to even.
+    fn round(self, a: Self::F32) -> Self::F32;
+    /// `a · 2ⁿ`, rounded once, for |a| in 0.5..=2 (or NaN) and integers `n` in −252..=252.
+    fn scale_by_power_of_two(self, a: Self::F32, n: Self::F32) -> Self::F32;
+
+    /// a < b (false where either is NaN)
+    fn less(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// `yes` where the mask is set, `no` elsewhere.
+    fn select(self, mask: Self::Mask, yes: Self::F32, no: Self::F32) -> Self::F32;
+    /// Bit `i` is lane `i`.
+    fn mask_bits(self, mask: Self::Mask) -> u16;
+    /// Lane `i` is bit `i`.
+    fn mask_from_bits(self, bits: u16) -> Self::Mask;
+
+    /// Lane `i` from lane `i ^ DISTANCE`, where `DISTANCE` is 1, 2, 4 or 8.
+    fn swap<const DISTANCE: usize>(self, a: Self::F32) -> Self::F32;
+
+    /// Up to 16 values; the lanes beyond are 0.
+    #[inline(always)]
+    fn load_partial(self, from: &[f32]) -> Self::F32 {
+        if let Ok(whole) = <&[f32; LANES]>::try_from(from) {
+            return self.load(whole);
+        }
+        let mut buffer = [0.0; LANES];
+        buffer[..from.len()].copy_from_slice(from);
+        self.load(&buffer)
+    }
+
+    /// The first `to.len()` lanes, at most 16.
+    #[inline(always)]
+    fn store_partial(self, v: Self::F32, to: &mut [f32]) {
+        if let Ok(whole) = <&mut [f32; LANES]>::try_from(&mut *to) {
+            return self.store(v, whole);
+        }
+        let mut buffer = [0.0; LANES];
+        self.store(v, &mut buffer);
+        to.copy_from_slice(&buffer[..to.len()]);
+    }
+
+    /// The sum of all lanes by the fixed tree: lane `i` + lane `i + 8`, then `+ 4`, `+ 2`, `+ 1`.
+    #[inline(always)]
+    fn sum(self, v: Self::F32) -> f32 {
+        let v = self.add(v, self.swap::<8>(v));
+        let v = self.add(v, self.swap::<4>(v));
+        let v = self.add(v, self.swap::<2>(v));
+        let v = self.add(v, self.swap::<1>(v));
+        self.first(v)
+    }
+
+    /// The largest lane, by the same tree. Unspecified if a lane is NaN.
+    #[inline(always)]
+    fn largest(self, v: Self::F32) -> f32 {
+        let v = self.max(v, self.swap::<8>(v));
+        let v = self.max(v, self.swap::<4>(v));
+        let v = self.max(v, self.swap::<2>(v));
+        let v = self.max(v, self.swap::<1>(v));
+        self.first(v)
+    }
+
+    /// Lane 0.
+    #[inline(always)]
+    fn first(self, v: Self::F32) -> f32 {
+        let mut lanes = [0.0; LANES];
+        self.store(v, &mut lanes);
+        lanes[0]
+    }
+}
+
+/// An algorithm over any instruction set.
+pub trait Kernel {
+    /// What it returns.
+    type Output;
+    /// Runs it. Implementations must be `#[inline(always)]`.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+impl Isa {
+    /// Runs a kernel with this instruction set.
+    ///
+    /// # Panics
+    /// If the processor lacks the instruction set.
+    #[inline]
+    pub fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
+        assert!(self.is_available(), "this processor cannot run {self}");
+        match self {
+            // SAFETY: the processor has the features, as asserted above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { avx512::run(kernel) },
+            // SAFETY: the processor has the features, as asserted above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { avx2::run(kernel) },
+            // SAFETY: the processor has the features, as asserted above.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon | Self::NeonDotprod => unsafe { neon::run(kernel) },
+            _ => kernel.run(Portable),
+        }
+    }
+}
