@@ -6,23 +6,13 @@ use std::path::Path;
 use lagar_codec::Table;
 use lagar_engine::{Checkpoint, ModelSpec, Role};
 use lagar_format::{
-    Body, Dtype, Index, Levels, PartSource, SourceFile, Stage, TableRecord, TensorRecord,
+    Body, Index, Levels, PartSource, SourceFile, Stage, TableRecord, TensorRecord,
     TransformRecord, WindowStage, Writer,
 };
 
 use crate::encode::{Span, StoredLinear, Unit};
 use crate::partial::Key;
 use crate::{PressError, PressOptions};
-
-/// Files of a checkpoint that a pressed model carries along, in this order, where they exist.
-const CARRIED: [&str; 6] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-];
 
 /// Writes `path` from the checkpoint's small tensors and the units' files.
 pub(crate) fn assemble(
@@ -44,10 +34,8 @@ pub(crate) fn assemble(
         ..Index::default()
     });
     let tier = writer.begin_tier("R");
-    for name in CARRIED {
-        if let Some(bytes) = checkpoint.file(name) {
-            writer.file(name, bytes);
-        }
+    for (name, bytes) in checkpoint.files() {
+        writer.file(name, bytes);
     }
     let table = writer.table(table_record(Table::trained(options.bits, super::press::TRELLIS_WINDOW)));
 
@@ -65,7 +53,7 @@ pub(crate) fn assemble(
     }
     for tensor in spec.tensors() {
         let original = checkpoint.tensor(&tensor.name)?;
-        let dtype = original.dtype();
+        let dtype = original.dtype;
         let body = match (tensor.role, pressed.get(tensor.name.as_str())) {
             (_, Some(&(transform, unit, linear))) => Body::Linear {
                 transform,
@@ -82,7 +70,7 @@ pub(crate) fn assemble(
                 unreachable!("a unit holds every linear; {} is in none", tensor.name)
             }
             (_, None) => {
-                Body::Raw { dtype, parts: vec![writer.part(original.region().to_vec())] }
+                Body::Raw { dtype, parts: vec![writer.part(original.region.to_vec())] }
             }
         };
         writer.tensor(TensorRecord {

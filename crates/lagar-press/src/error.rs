@@ -26,18 +26,14 @@ pub enum PressError {
         source: std::io::Error,
     },
     /// A weight is NaN or infinite.
-    #[error("{}: tensor {tensor} has a weight that is {value} (row {row}, column {column}); such a checkpoint cannot be pressed", path.display())]
+    #[error("{file}: tensor {tensor}: {found}; a checkpoint with such weights cannot be pressed")]
     NotFinite {
-        /// The checkpoint.
-        path: PathBuf,
+        /// The file of the checkpoint.
+        file: String,
         /// The tensor's name.
         tensor: String,
-        /// Row of the first such weight.
-        row: usize,
-        /// Column of the first such weight.
-        column: usize,
-        /// The weight.
-        value: f32,
+        /// The first such weight.
+        found: lagar_engine::NonFinite,
     },
     /// A Hessian could not be factored.
     #[error("the inputs of {what} give no usable second moments (mean {mean}); the model's activations overflow on this text")]

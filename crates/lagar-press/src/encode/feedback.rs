@@ -173,3 +173,84 @@ fn normalise_blocks(a: &mut [f32], n: usize, start: usize, u: &[f64], size: usiz
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lagar_kernels::Isa;
+
+    use super::*;
+    use crate::random::Random;
+
+    /// A random positive definite matrix with a few strong directions, as activations have.
+    fn hessian(n: usize, seed: u64) -> Vec<f32> {
+        let mut random = Random::new(seed, 0);
+        let mut uniform = || (0..16).fold(0.0, |x, _| (x + f32::from(u8::from(random.bit()))) / 2.0) - 0.5;
+        let samples: Vec<f32> = (0..2 * n * n).map(|i| uniform() * (1 + 40 / (i % n + 1)) as f32).collect();
+        let mut h = vec![0f32; n * n];
+        for x in samples.chunks_exact(n) {
+            for i in 0..n {
+                for j in 0..n {
+                    h[i * n + j] += x[i] * x[j] / (2 * n) as f32;
+                }
+            }
+        }
+        h
+    }
+
+    /// `M D Mᵀ` with `D` solved for block by block must give the matrix back: for every block,
+    /// `M⁻¹ H M⁻ᵀ` is block diagonal.
+    #[test]
+    fn whitening_by_the_feedback_leaves_a_block_diagonal_matrix() {
+        let cpu = Cpu::new(Isa::best(), 2);
+        for n in [4, 12, 64, 68, 172, 256] {
+            let h = hessian(n, n as u64);
+            let damping = 0.01;
+            let feedback = Feedback::new(&cpu, h.clone(), n, damping, "test").unwrap();
+            let mean: f64 = (0..n).map(|i| f64::from(h[i * n + i])).sum::<f64>() / n as f64;
+            let mut a: Vec<f64> = h.iter().map(|&x| f64::from(x)).collect();
+            for i in 0..n {
+                a[i * n + i] += f64::from(damping) * mean;
+            }
+            let unit = |k: usize, c: usize| {
+                if k == c {
+                    1.0
+                } else if k / BLOCK_COLS < c / BLOCK_COLS {
+                    f64::from(feedback.from(k, c)[0])
+                } else {
+                    0.0
+                }
+            };
+            // Rows from the last: (M⁻¹ A)_k = A_k − Σ_{c>k} M_kc (M⁻¹ A)_c.
+            for k in (0..n).rev() {
+                for c in k + 1..n {
+                    for j in 0..n {
+                        a[k * n + j] -= unit(k, c) * a[c * n + j];
+                    }
+                }
+            }
+            for j in (0..n).rev() {
+                for c in j + 1..n {
+                    for k in 0..n {
+                        a[k * n + j] -= unit(j, c) * a[k * n + c];
+                    }
+                }
+            }
+            for k in 0..n {
+                for j in 0..n {
+                    if k / BLOCK_COLS != j / BLOCK_COLS {
+                        assert!(a[k * n + j].abs() < 2e-4 * mean, "n {n}: [{k}][{j}] = {}", a[k * n + j]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_hessian_of_zeros_counts_all_columns_the_same_and_one_with_nan_is_refused() {
+        let cpu = Cpu::new(Isa::best(), 1);
+        let feedback = Feedback::new(&cpu, vec![0.0; 64], 8, 0.1, "test").unwrap();
+        assert!(feedback.from(0, 4)[..4].iter().all(|&m| m == 0.0));
+        let broken = Feedback::new(&cpu, vec![f32::NAN; 64], 8, 0.1, "attention").unwrap_err();
+        assert!(broken.to_string().contains("attention"), "{broken}");
+    }
+}

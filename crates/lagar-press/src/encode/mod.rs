@@ -8,4 +8,4 @@ mod unit;
 pub(crate) use feedback::Feedback;
 pub(crate) use hessian::{Hessians, choose_transform, transform_hessian};
 pub(crate) use stage::{Job, SiteCode, encode_site};
-pub(crate) use unit::{Span, Unit, UnitBuilder};
+pub(crate) use unit::{Span, StoredLinear, Unit, UnitBuilder};

@@ -2,9 +2,10 @@
 
 use std::sync::Mutex;
 
-use lagar_codec::{BLOCK_COLS, GROUP, StageLayout, TILE_ROWS, Table, Transform, ZERO_SCALE};
-use lagar_codec::{scale_code, scale_value};
-use lagar_kernels::{BlockEncoder, Cpu};
+use lagar_codec::{
+    BLOCK_COLS, GROUP, StageLayout, TILE_ROWS, Table, Transform, pack_windows, scale_code, scale_value,
+};
+use lagar_kernels::{Cpu, Encoder};
 
 use super::feedback::Feedback;
 use crate::{PressError, Progress};
@@ -123,7 +124,10 @@ fn encode_strip(
         weights: &weights,
         row_scales: &row_scales,
         errors: vec![0.0; width * height],
-        blocks: BlockEncoder::new(cpu.isa(), code.table, height),
+        encoder: Encoder::new(cpu.isa()),
+        windows: Vec::new(),
+        aims: vec![0.0; height * BLOCK_COLS],
+        row_weights: vec![0.0; height],
     };
     let mut result = Strip {
         codes: Vec::with_capacity(layout.codes_offset(strip, layout.groups()) - layout.codes_offset(strip, 0)),
@@ -159,10 +163,17 @@ struct StripEncoder<'a> {
     row_scales: &'a [u16],
     /// `W − Ŵ` of the columns coded so far: `width × height`, a row for each column.
     errors: Vec<f32>,
-    blocks: BlockEncoder<'a>,
+    encoder: Encoder,
+    /// Windows of the current tile so far.
+    windows: Vec<u8>,
+    /// The current block's targets in level units, in coding order.
+    aims: Vec<f32>,
+    /// What an error of one level costs in each row.
+    row_weights: Vec<f32>,
 }
 
 impl StripEncoder<'_> {
+    /// Codes the tile of column group `g`.
     fn group(&mut self, g: usize, strip: &mut Strip) {
         let group = self.layout.group(g);
         let (height, width) = (self.height, self.layout.padded_cols());
@@ -189,9 +200,23 @@ impl StripEncoder<'_> {
             );
         }
         let scales = self.group_scales(&targets, &mut strip.scales);
-        self.blocks.begin_tile(&mut strip.codes);
+        self.windows.clear();
+        self.weigh_rows(&scales);
         for block in 0..group.cols / BLOCK_COLS {
-            self.block(group.first, block, &mut targets, &scales, &mut strip.codes);
+            self.block(group.first, block, &mut targets, &scales);
+        }
+        let table = self.code.table;
+        strip.codes.push(0);
+        let start = strip.codes.len();
+        strip.codes.resize(start + self.windows.len() * usize::from(table.depth()) / 8, 0);
+        pack_windows(table.depth(), table.window(), &self.windows, &mut strip.codes[start..]);
+    }
+
+    /// A row's weight is its squared scale, relative to the largest so that none underflows.
+    fn weigh_rows(&mut self, scales: &[f32]) {
+        let largest = scales.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        for (weight, scale) in self.row_weights.iter_mut().zip(scales) {
+            *weight = (scale / largest) * (scale / largest);
         }
     }
 
@@ -211,7 +236,8 @@ impl StripEncoder<'_> {
             .map(|(sum, &bits)| {
                 let row_scale = half::bf16::from_bits(bits).to_f32();
                 let wanted = (sum / columns).sqrt() / self.code.table.sigma();
-                let code = if row_scale > 0.0 { scale_code(wanted / row_scale) } else { ZERO_SCALE };
+                // 0 / 0, of a row of zeros, is coded as zero.
+                let code = scale_code(wanted / row_scale);
                 codes.push(code);
                 scale_value(code) * row_scale
             })
@@ -225,25 +251,27 @@ impl StripEncoder<'_> {
         block: usize,
         targets: &mut [f32],
         scales: &[f32],
-        codes: &mut Vec<u8>,
     ) {
         let height = self.height;
         let column = first + block * BLOCK_COLS;
         let (own, rest) = targets[block * BLOCK_COLS * height..].split_at_mut(BLOCK_COLS * height);
-        let (aims, weights) = self.blocks.inputs();
         for (r, &scale) in scales.iter().enumerate() {
             let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            weights[r] = scale * scale;
             for j in 0..BLOCK_COLS {
-                aims[r * BLOCK_COLS + j] = own[j * height + r] * inverse;
+                self.aims[r * BLOCK_COLS + j] = own[j * height + r] * inverse;
             }
         }
-        let levels = self.blocks.encode(codes);
+        let table = self.code.table;
+        let coded = self.windows.len();
+        let previous = self.windows.last().copied().unwrap_or(0);
+        self.windows.resize(coded + height * BLOCK_COLS, 0);
+        let windows = &mut self.windows[coded..];
+        self.encoder.encode_block(table, previous, &self.aims, &self.row_weights, windows);
         let width = self.layout.padded_cols();
         for j in 0..BLOCK_COLS {
             let error = &mut self.errors[(column + j) * height..][..height];
             for (r, e) in error.iter_mut().enumerate() {
-                let level = f32::from(levels[r * BLOCK_COLS + j]);
+                let level = f32::from(table.levels()[usize::from(windows[r * BLOCK_COLS + j])]);
                 *e = self.weights[r * width + column + j] - level * scales[r];
             }
         }
@@ -257,5 +285,107 @@ impl StripEncoder<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lagar_codec::reference;
+    use lagar_kernels::Isa;
+
+    use super::*;
+    use crate::encode::{choose_transform, transform_hessian};
+    use crate::progress::Silent;
+    use crate::random::Random;
+
+    /// Nearly Gaussian numbers.
+    fn gaussian(count: usize, seed: u64) -> Vec<f32> {
+        let mut random = Random::new(seed, 7);
+        let mut next = || (0..48).map(|_| if random.bit() { 0.5f32 } else { -0.5 }).sum::<f32>() / 12f32.sqrt();
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// Inputs whose columns are correlated and of unequal size, and their second moments.
+    fn hessian(width: usize) -> Vec<f32> {
+        let inputs = gaussian(4 * width * width, 3);
+        let mut h = vec![0f32; width * width];
+        for x in inputs.chunks_exact(width) {
+            let mut x = x.to_vec();
+            for i in 1..width {
+                x[i] += 0.7 * x[i - 1];
+            }
+            for i in 0..width {
+                for j in 0..width {
+                    h[i * width + j] += x[i] * x[j] / (4 * width) as f32;
+                }
+            }
+        }
+        h
+    }
+
+    /// Encodes a random matrix and returns it in transformed space with what a reader decodes.
+    fn encode(rows: usize, width: usize, bits: u8, threads: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>, EncodedStage) {
+        let cpu = Cpu::new(Isa::best(), threads);
+        let weights = gaussian(rows * width, 5);
+        let original = hessian(width);
+        let transform = choose_transform(&original, width, 1, 2).unwrap();
+        let padded = transform.padded_width();
+        let h = transform_hessian(&cpu, &transform, original);
+        let feedback = Feedback::new(&cpu, h.clone(), padded, 0.01, "test").unwrap();
+        let layout = StageLayout::new(rows, width, &vec![bits; padded.div_ceil(GROUP)]).unwrap();
+        let read = |first: usize, out: &mut [f32]| {
+            out.copy_from_slice(&weights[first * width..][..out.len()]);
+            Ok(())
+        };
+        let table = Table::trained(bits, 8);
+        let code = SiteCode { transform: &transform, feedback: &feedback, table };
+        let jobs = [Job { layout: layout.clone(), rows: &read }];
+        let stage = encode_site(&cpu, &code, &jobs, &Silent).unwrap().remove(0);
+        let decoded = reference::dequantize(&reference::Stage {
+            layout: &layout,
+            table,
+            codes: &stage.codes,
+            scales: &stage.scales,
+            row_scales: &stage.row_scales,
+        });
+        let mut transformed = vec![0.0; rows * padded];
+        cpu.transform(&transform, &weights, rows, &mut transformed);
+        (h, transformed, decoded, stage)
+    }
+
+    /// The loss `tr(E H Eᵀ) / tr(W H Wᵀ)`.
+    fn loss(h: &[f32], weights: &[f32], decoded: &[f32], width: usize) -> f64 {
+        let quadratic = |rows: &mut dyn Iterator<Item = Vec<f64>>| -> f64 {
+            rows.map(|row| {
+                (0..width)
+                    .map(|i| row[i] * (0..width).map(|j| f64::from(h[i * width + j]) * row[j]).sum::<f64>())
+                    .sum::<f64>()
+            })
+            .sum()
+        };
+        let errors = weights.chunks_exact(width).zip(decoded.chunks_exact(width));
+        let lost = quadratic(&mut errors.map(|(w, d)| {
+            w.iter().zip(d).map(|(w, d)| f64::from(w - d)).collect()
+        }));
+        let all = quadratic(&mut weights.chunks_exact(width).map(|w| w.iter().map(|&w| f64::from(w)).collect()));
+        lost / all
+    }
+
+    #[test]
+    fn a_reader_decodes_what_feedback_aimed_at_better_than_the_rate_of_plain_rounding() {
+        for (rows, width) in [(300, 172), (16, 64), (20, 260)] {
+            for (bits, scalar) in [(1, 0.363), (2, 0.1175), (3, 0.0345), (4, 0.0095), (6, 0.0007), (8, 0.0001)] {
+                let (h, weights, decoded, _) = encode(rows, width, bits, 2);
+                let padded = width.next_multiple_of(4);
+                let loss = loss(&h, &weights, &decoded[..rows * padded], padded);
+                assert!(loss < scalar, "{rows} × {width} at {bits} bits: {loss}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_bytes_do_not_depend_on_the_threads() {
+        let one = encode(600, 260, 2, 1).3;
+        assert_eq!(one, encode(600, 260, 2, 3).3);
     }
 }
