@@ -116,9 +116,20 @@ pub enum EngineError {
         architecture: String,
     },
 
-    /// A container could not be read.
+    /// A file could not be mapped, or a container could not be read.
     #[error(transparent)]
     Container(#[from] lagar_format::FormatError),
+
+    /// What a container stores does not fit together.
+    #[error("{file}: tensor {tensor}: {source}")]
+    Code {
+        /// The container.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong with its code.
+        source: lagar_codec::CodecError,
+    },
 
     /// A container does not hold the tier that was asked for.
     #[error("{file}: no tier {tier} here; it holds {available}")]
@@ -150,6 +161,53 @@ pub enum EngineError {
         /// The longest that is possible.
         context: usize,
     },
+
+    /// A tokenizer could not be loaded, or does not fit the model.
+    #[error("{file}: {problem}")]
+    Tokenizer {
+        /// The tokenizer's file.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
+
+    /// Text could not be turned into tokens, or tokens into text.
+    #[error("the tokenizer cannot {action}: {problem}")]
+    Tokenize {
+        /// `encode ...` or `decode ...`, with what.
+        action: String,
+        /// The tokenizer's reason.
+        problem: String,
+    },
+
+    /// A chat template does not parse, or refuses the conversation.
+    #[error("chat template: {problem}")]
+    ChatTemplate {
+        /// What is wrong, with the line where there is one.
+        problem: String,
+    },
+
+    /// A sampling option is out of range.
+    #[error("{option} = {value} is out of range; it must be {allowed}")]
+    SamplingOption {
+        /// The option's name.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+
+    /// A model's logits are not numbers to choose a token by.
+    #[error("no token can be chosen: {problem}; the weights or the file may be damaged")]
+    Logits {
+        /// Which logit is what.
+        problem: String,
+    },
+
+    /// Nothing to continue.
+    #[error("the prompt is empty and the tokenizer adds no beginning token; give some text")]
+    EmptyPrompt,
 }
 
 impl EngineError {

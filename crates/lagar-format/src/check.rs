@@ -95,7 +95,7 @@ impl Container {
             return Ok(());
         };
         let start = self.absolute(part.offset + unit.chunk as u64 * CHUNK_BYTES);
-        let end = start + unit.bytes;
+        let end = (start + CHUNK_BYTES).min(self.absolute(part.offset + part.bytes));
         let computed = crc32c::crc32c(self.bytes(start, end));
         if stored == computed {
             return Ok(());

@@ -1,5 +1,6 @@
 //! What can be wrong with a file.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -140,7 +141,10 @@ pub enum FormatError {
         reason: String,
     },
     /// The index is not the JSON that this version knows.
-    #[error("cannot read the index: {source}; it may come from a newer version of lagar")]
+    #[error(
+        "cannot read the index: {}; it may come from a newer version of lagar",
+        printable(source)
+    )]
     Json {
         /// Where and what.
         source: serde_json::Error,
@@ -318,6 +322,15 @@ pub enum Problem {
         /// What the size is of.
         what: &'static str,
     },
+}
+
+/// A message without the control characters that it may quote from a file.
+fn printable(message: &impl fmt::Display) -> String {
+    let escape = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    message.to_string().chars().map(escape).collect()
 }
 
 impl FormatError {

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{FormatError, Limits, validate};
+
 /// Number of a part: its position in [`Index::parts`].
 pub type PartId = usize;
 
@@ -260,6 +262,15 @@ impl std::fmt::Display for Dtype {
 }
 
 impl Index {
+    /// Checks the texts and the source files as a reader will, so that a long piece of work can
+    /// fail at its start over a name that it could not store at its end.
+    ///
+    /// # Errors
+    /// [`FormatError::Index`].
+    pub fn check_description(&self, limits: &Limits) -> Result<(), FormatError> {
+        validate::describe(self, limits)
+    }
+
     /// The last of `parts` that a model of `tier` may use; `None` where all belong to later tiers.
     pub fn latest(&self, parts: &[PartId], tier: usize) -> Option<PartId> {
         let in_tier = |id: &&PartId| self.parts.get(**id).is_some_and(|part| part.tier <= tier);

@@ -16,8 +16,10 @@ mod error;
 mod isa;
 mod pool;
 pub mod simd;
+mod viterbi;
 
 pub use cpu::Cpu;
 pub use error::KernelError;
 pub use isa::Isa;
 pub use pool::{Disjoint, Pool};
+pub use viterbi::Encoder;

@@ -48,7 +48,7 @@ impl TensorView {
         let position = first.into_inner();
         (position != usize::MAX).then(|| {
             let mut value = [0.0];
-            self.read_f32(position..position + 1, &mut value);
+            self.read_f32(position, &mut value);
             NonFinite {
                 position,
                 value: value[0],

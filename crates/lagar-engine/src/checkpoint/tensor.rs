@@ -1,7 +1,5 @@
 //! One tensor of a checkpoint.
 
-use std::ops::Range;
-
 use half::{bf16, f16};
 use lagar_format::{Dtype, Region};
 use lagar_kernels::DenseWeight;
@@ -12,31 +10,51 @@ use crate::EngineError;
 /// A tensor in a mapped file.
 #[derive(Debug, Clone)]
 pub struct TensorView {
-    /// The file it lies in, for messages.
-    pub file: String,
-    /// Its name.
-    pub name: String,
-    /// Its element type.
-    pub dtype: Dtype,
-    /// Its shape, outermost dimension first.
-    pub shape: Vec<usize>,
-    /// Its bytes, little-endian, row-major, of any alignment.
-    pub region: Region,
+    pub(super) file: String,
+    pub(super) name: String,
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    pub(super) region: Region,
 }
 
 impl TensorView {
+    /// The file that it lies in, for messages.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its element type.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Its shape, outermost dimension first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Its bytes, little-endian, row-major, of any alignment.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
     /// Number of elements.
     pub fn elements(&self) -> usize {
         self.region.len() / self.dtype.bytes() as usize
     }
 
-    /// Writes a range of elements as f32.
+    /// Writes `out.len()` elements from the `first` on as f32.
     ///
     /// # Panics
-    /// If the range goes beyond the tensor, `out` has another length, or the type is not F32, F16
-    /// or BF16 (which an opened [`Checkpoint`](super::Checkpoint) rules out for its model).
-    pub fn read_f32(&self, range: Range<usize>, out: &mut [f32]) {
-        read_f32(self.dtype, &self.region, range, out);
+    /// If they go beyond the tensor, or the type is not F32, F16 or BF16 (which an opened
+    /// [`Checkpoint`](super::Checkpoint) rules out for the tensors of its model).
+    pub fn read_f32(&self, first: usize, out: &mut [f32]) {
+        read_f32(self.dtype, &self.region, first, out);
     }
 
     /// All elements as f32.
@@ -45,7 +63,7 @@ impl TensorView {
     /// As [`TensorView::read_f32`].
     pub fn to_f32(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.elements()];
-        self.read_f32(0..out.len(), &mut out);
+        self.read_f32(0, &mut out);
         out
     }
 
@@ -79,11 +97,10 @@ pub(crate) fn dense(dtype: Dtype, bytes: &[u8]) -> DenseWeight<'_> {
     }
 }
 
-/// Converts a range of little-endian elements to f32.
-pub(crate) fn read_f32(dtype: Dtype, bytes: &[u8], range: Range<usize>, out: &mut [f32]) {
+/// Converts little-endian elements from the `first` on to f32.
+pub(crate) fn read_f32(dtype: Dtype, bytes: &[u8], first: usize, out: &mut [f32]) {
     let size = dtype.bytes() as usize;
-    let bytes = &bytes[range.start * size..range.end * size];
-    assert_eq!(out.len(), range.len(), "one f32 for each element");
+    let bytes = &bytes[first * size..(first + out.len()) * size];
     match dtype {
         Dtype::F32 => {
             for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {

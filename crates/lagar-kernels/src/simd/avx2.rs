@@ -234,6 +234,22 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn spread(self, a: Pair, index: &[u32; LANES / 2]) -> Pair {
+        // SAFETY: the token proves AVX2; the array is 32 readable bytes.
+        let half = unsafe {
+            let index = _mm256_loadu_si256(index.as_ptr().cast());
+            let low = _mm256_permutevar8x32_ps(a.0, index);
+            let high = _mm256_permutevar8x32_ps(a.1, index);
+            // Bit 3 of the index says which half it names.
+            _mm256_blendv_ps(
+                low,
+                high,
+                _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index)),
+            )
+        };
+        (half, half)
+    }
+    #[inline(always)]
     fn first(self, v: Pair) -> f32 {
         // SAFETY: the token proves AVX2.
         unsafe { _mm256_cvtss_f32(v.0) }

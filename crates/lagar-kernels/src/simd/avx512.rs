@@ -191,6 +191,15 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn spread(self, a: __m512, index: &[u32; LANES / 2]) -> __m512 {
+        // SAFETY: the token proves AVX-512; the array is 32 readable bytes.
+        unsafe {
+            let index = _mm256_loadu_si256(index.as_ptr().cast());
+            _mm512_permutexvar_ps(_mm512_broadcast_i64x4(index), a)
+        }
+    }
+
+    #[inline(always)]
     fn load_partial(self, from: &[f32]) -> __m512 {
         let mask = mask_of_first(from.len());
         // SAFETY: the token proves AVX-512; masked lanes are not read.

@@ -113,6 +113,9 @@ pub trait Simd: Copy {
     /// Lane `i` from lane `i ^ DISTANCE`, where `DISTANCE` is 1, 2, 4 or 8.
     fn swap<const DISTANCE: usize>(self, a: Self::F32) -> Self::F32;
 
+    /// Lanes `i` and `i + 8` from lane `index[i]`, each below 16.
+    fn spread(self, a: Self::F32, index: &[u32; LANES / 2]) -> Self::F32;
+
     /// Up to 16 values; the lanes beyond are 0.
     #[inline(always)]
     fn load_partial(self, from: &[f32]) -> Self::F32 {

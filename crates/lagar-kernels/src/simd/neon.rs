@@ -212,6 +212,25 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    fn spread(self, a: Quad, index: &[u32; LANES / 2]) -> Quad {
+        // SAFETY: the token proves NEON; both loads read 16 bytes inside the array.
+        unsafe {
+            let bytes = uint8x16x4_t(
+                vreinterpretq_u8_f32(a[0]),
+                vreinterpretq_u8_f32(a[1]),
+                vreinterpretq_u8_f32(a[2]),
+                vreinterpretq_u8_f32(a[3]),
+            );
+            // Lane `i` is bytes `4 i` to `4 i + 3`.
+            let (four, first) = (vdupq_n_u32(0x0404_0404), vdupq_n_u32(0x0302_0100));
+            let low = vmlaq_u32(first, vld1q_u32(index.as_ptr()), four);
+            let high = vmlaq_u32(first, vld1q_u32(index.as_ptr().add(4)), four);
+            let low = vreinterpretq_f32_u8(vqtbl4q_u8(bytes, vreinterpretq_u8_u32(low)));
+            let high = vreinterpretq_f32_u8(vqtbl4q_u8(bytes, vreinterpretq_u8_u32(high)));
+            [low, high, low, high]
+        }
+    }
+    #[inline(always)]
     fn first(self, v: Quad) -> f32 {
         // SAFETY: the token proves NEON.
         unsafe { vgetq_lane_f32::<0>(v[0]) }

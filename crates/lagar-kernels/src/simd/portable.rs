@@ -131,4 +131,8 @@ impl Simd for Portable {
     fn swap<const DISTANCE: usize>(self, a: Self::F32) -> Self::F32 {
         std::array::from_fn(|i| a[i ^ DISTANCE])
     }
+    #[inline(always)]
+    fn spread(self, a: Self::F32, index: &[u32; LANES / 2]) -> Self::F32 {
+        std::array::from_fn(|i| a[index[i % 8] as usize % LANES])
+    }
 }
