@@ -30,9 +30,10 @@ pub(crate) fn tokenize(
     tokens: Option<usize>,
     context: usize,
 ) -> Result<Windows, PressError> {
-    let mut ids = tokenizer.encode_plain(text)?;
+    let mut ids = tokenizer.encode_verbatim(text)?;
+    let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
     if let Some(limit) = tokens {
         ids.truncate(limit);
     }
-    Ok(Windows::new(ids, tokenizer.added_bos(), context))
+    Ok(Windows::new(ids, bos, context))
 }
