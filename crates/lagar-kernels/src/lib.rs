@@ -13,6 +13,7 @@
 
 mod cpu;
 mod error;
+mod gemm;
 mod isa;
 mod pool;
 pub mod simd;
