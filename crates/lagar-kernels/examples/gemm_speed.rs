@@ -8,7 +8,9 @@ use lagar_kernels::{Cpu, Isa};
 
 fn main() {
     let (n, k) = (2048, 1024);
-    let a: Vec<f32> = (0..k * n).map(|i| (i % 1013) as f32 / 1013.0 - 0.5).collect();
+    let a: Vec<f32> = (0..k * n)
+        .map(|i| (i % 1013) as f32 / 1013.0 - 0.5)
+        .collect();
     let mut c = vec![0f32; n * n];
     for isa in Isa::available() {
         for threads in [1, 2] {

@@ -16,7 +16,18 @@ fn values(count: usize, seed: u32) -> Vec<f32> {
 }
 
 /// The definition: chunks of 128 terms, each summed from zero, added in order.
-fn plain(a: &[f32], lda: usize, b: &[f32], ldb: usize, c: &mut [f32], ldc: usize, m: usize, n: usize, k: usize, alpha: f32) {
+fn plain(
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    c: &mut [f32],
+    ldc: usize,
+    m: usize,
+    n: usize,
+    k: usize,
+    alpha: f32,
+) {
     for i in 0..m {
         for j in 0..n {
             for first in (0..k).step_by(CHUNK) {
