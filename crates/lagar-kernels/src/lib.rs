@@ -13,6 +13,7 @@
 
 mod cpu;
 mod error;
+mod float;
 mod gemm;
 mod isa;
 mod matmul;
@@ -22,6 +23,7 @@ mod viterbi;
 
 pub use cpu::Cpu;
 pub use error::KernelError;
+pub use float::{AttentionArgs, DenseWeight, KvCache, KvFormat};
 pub use isa::Isa;
 pub use matmul::WindowStage;
 pub use pool::{Disjoint, Pool};
