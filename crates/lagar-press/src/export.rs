@@ -113,8 +113,8 @@ fn write_folder(
     progress: &dyn Progress,
 ) -> Result<(), PressError> {
     for (name, bytes) in model.files() {
-        let bytes = if name == "config.json" { retyped(&bytes, dtype) } else { bytes.to_vec() };
-        let path = dir.join(&name);
+        let bytes = if name == "config.json" { retyped(bytes, dtype) } else { bytes.to_vec() };
+        let path = dir.join(name);
         fs::write(&path, bytes).map_err(|source| PressError::Io { path, source })?;
     }
     let path = dir.join("model.safetensors");

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use lagar_codec::{GROUP, StageLayout, Table, Transform};
-use lagar_engine::{Checkpoint, LayerCache, Model, ModelOptions, Site};
+use lagar_engine::{Checkpoint, Model, ModelOptions, Observer, Site};
 use lagar_format::{SourceFile, os};
 use lagar_kernels::Cpu;
 
@@ -112,7 +112,7 @@ pub fn press(
     let finished = partial.output();
     assemble(&checkpoint, spec, options, &key, sources, &units, &finished)?;
     progress.advance(1);
-    let file_bytes = read_back(cpu, &finished, &model)?;
+    let file_bytes = read_back(&finished, &model)?;
     progress.advance(1);
     if progress.cancelled() {
         return Err(PressError::Interrupted);
@@ -129,20 +129,15 @@ pub fn press(
 }
 
 /// Opens the finished file as a user's program would: checks every byte, builds the model.
-fn read_back(cpu: &Cpu, path: &Path, original: &Model) -> Result<u64, PressError> {
-    let container = lagar_format::Container::open(path, &lagar_format::Limits::default())?;
-    let bytes = container.file_bytes();
-    let tier = container.index().tiers.len() - 1;
-    container.check(tier, &mut |_, _| {})?;
-    let model = Model::from_container(container, None, &ModelOptions::default())?;
+fn read_back(path: &Path, original: &Model) -> Result<u64, PressError> {
+    let model = Model::open(path, None, &ModelOptions::default())?;
     if model.parameters() != original.parameters() {
         return Err(PressError::ReadBack {
             path: path.to_owned(),
             what: format!("{} parameters instead of {}", model.parameters(), original.parameters()),
         });
     }
-    let _ = cpu;
-    Ok(bytes)
+    Ok(model.file_bytes())
 }
 
 fn digest_sources(sources: &[SourceFile]) -> String {
@@ -350,7 +345,6 @@ fn sign_bytes(transform: &Transform) -> Vec<u8> {
 struct Stream {
     /// `n × hidden` for each window.
     windows: Vec<Vec<f32>>,
-    cache: LayerCache,
 }
 
 impl Stream {
@@ -365,7 +359,7 @@ impl Stream {
                 streams.push(x);
             }
         }
-        Ok(Self { windows: streams, cache: pressing.model.layer_cache(windows.longest()) })
+        Ok(Self { windows: streams })
     }
 
     /// Takes all windows through one block.
@@ -377,14 +371,15 @@ impl Stream {
     ) -> Result<(), PressError> {
         let hidden = pressing.model.spec().hidden;
         let sites = pressing.model.spec().sites();
+        let mut cache = pressing.model.layer_cache(layer);
         let own: Vec<Site> = sites.into_iter().filter(|s| s.layer == Some(layer)).collect();
         for x in &mut self.windows {
             if pressing.progress.cancelled() {
                 return Err(PressError::Interrupted);
             }
-            self.cache.truncate(0);
+            cache.truncate(0);
             let n = x.len() / hidden;
-            pressing.model.layer(pressing.cpu, layer, x, n, &mut self.cache, hessians)?;
+            pressing.model.layer(pressing.cpu, layer, x, n, &mut cache, hessians);
             pressing.progress.advance(pressing.reading_steps(&own, n));
         }
         Ok(())
@@ -392,7 +387,6 @@ impl Stream {
 
     /// Observes the input of the output head.
     fn head(&mut self, pressing: &Pressing<'_>, hessians: &mut Hessians<'_>) -> Result<(), PressError> {
-        use lagar_engine::Observer;
         let hidden = pressing.model.spec().hidden;
         for x in &mut self.windows {
             let n = x.len() / hidden;

@@ -12,8 +12,6 @@ use crate::PressError;
 
 /// Columns that are factored together; the trailing update is a matrix product of this depth.
 const PANEL: usize = 64;
-/// Rows of the trailing update done by one call of the matrix product.
-const STRIPE: usize = 512;
 
 /// `M` of `H + damping · mean(diag H) · I = M D Mᵀ`.
 #[derive(Debug)]
@@ -81,22 +79,7 @@ fn factor(cpu: &Cpu, a: &mut [f32], n: usize) -> bool {
         };
         solve_panel(a, n, start, &corner, size, &mut panel);
         // Trailing update of the upper triangle: A[..start, ..start] -= P Pᵀ.
-        let panel_t = &panel[..size * start];
-        for top in (0..start).step_by(STRIPE) {
-            let rows = STRIPE.min(start - top);
-            cpu.gemm_tn(
-                &panel_t[top..],
-                start,
-                &panel_t[top..],
-                start,
-                &mut a[top * n + top..],
-                n,
-                rows,
-                start - top,
-                size,
-                -1.0,
-            );
-        }
+        cpu.syrk_tn(&panel, start, a, n, start, size, -1.0);
         normalise_blocks(a, n, start, &corner, size, &panel);
         end = start;
     }

@@ -58,7 +58,7 @@ impl<'a> Hessians<'a> {
 impl Observer for Hessians<'_> {
     fn input(&mut self, site: SiteId, x: &[f32], n: usize) {
         if let Some(s) = self.sums.iter_mut().find(|s| s.site == site) {
-            self.cpu.syrk_tn(x, s.width, &mut s.sum, s.width, s.width, n);
+            self.cpu.syrk_tn(x, s.width, &mut s.sum, s.width, s.width, n, 1.0);
             s.count += n;
         }
     }

@@ -23,10 +23,10 @@ fn logits_of_the_file_with_f32_activations_are_those_of_the_exported_checkpoint(
         let file = folder.path().join(format!("{i}.lagar"));
         press_quietly(checkpoint, &file, quick(3));
         let pressed =
-            Model::open(&file, &ModelOptions::default().with_activations(Activations::F32)).unwrap();
+            Model::open(&file, None, &ModelOptions::default().with_activations(Activations::F32)).unwrap();
         let exported = folder.path().join(format!("{i}-exported"));
         export(&cpu(2), &pressed, &exported, ExportDtype::F32, &Silent).unwrap();
-        let dense = Model::open(&exported, &ModelOptions::default()).unwrap();
+        let dense = Model::open(&exported, None, &ModelOptions::default()).unwrap();
         let tokens: Vec<u32> = (3..40).map(|i| i * 5 % 250).collect();
         let worst = logits(&pressed, &tokens)
             .iter()
