@@ -79,7 +79,7 @@ fn gemm(cpu: &Cpu) {
         let seconds = best(|| cpu.gemm_tn(&a, m, &a, m, &mut c, m, m, m, k, 1.0));
         let flop = 2e-9 * (m * m * k) as f64;
         println!("  gemm_tn {m} x {m} x {k}: {:.1} GFLOP/s", flop / seconds);
-        let seconds = best(|| cpu.syrk_tn(&a, m, &mut c, m, m, k));
+        let seconds = best(|| cpu.syrk_tn(&a, m, &mut c, m, m, k, 1.0));
         println!(
             "  syrk_tn {m} x {m} x {k}: {:.1} GFLOP/s (of the full product)",
             flop / seconds

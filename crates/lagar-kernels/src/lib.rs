@@ -13,8 +13,8 @@
 
 mod cpu;
 mod error;
-mod gemm;
 mod float;
+mod gemm;
 mod isa;
 mod matmul;
 mod pool;
