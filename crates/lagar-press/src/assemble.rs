@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use lagar_codec::Table;
+use lagar_engine::checkpoint::CARRIED_FILES;
 use lagar_engine::{Checkpoint, ModelSpec, Role};
 use lagar_format::{
     Body, Index, Levels, PartSource, SourceFile, Stage, TableRecord, TensorRecord,
@@ -34,8 +35,10 @@ pub(crate) fn assemble(
         ..Index::default()
     });
     let tier = writer.begin_tier("R");
-    for (name, bytes) in checkpoint.files() {
-        writer.file(name, bytes);
+    for name in CARRIED_FILES {
+        if let Some(bytes) = checkpoint.file(name) {
+            writer.file(name, bytes);
+        }
     }
     let table = writer.table(table_record(Table::trained(options.bits, super::press::TRELLIS_WINDOW)));
 
@@ -53,7 +56,7 @@ pub(crate) fn assemble(
     }
     for tensor in spec.tensors() {
         let original = checkpoint.tensor(&tensor.name)?;
-        let dtype = original.dtype;
+        let dtype = original.dtype();
         let body = match (tensor.role, pressed.get(tensor.name.as_str())) {
             (_, Some(&(transform, unit, linear))) => Body::Linear {
                 transform,
@@ -70,7 +73,7 @@ pub(crate) fn assemble(
                 unreachable!("a unit holds every linear; {} is in none", tensor.name)
             }
             (_, None) => {
-                Body::Raw { dtype, parts: vec![writer.part(original.region.to_vec())] }
+                Body::Raw { dtype, parts: vec![writer.part(original.region().to_vec())] }
             }
         };
         writer.tensor(TensorRecord {

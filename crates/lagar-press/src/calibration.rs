@@ -30,10 +30,9 @@ pub(crate) fn tokenize(
     tokens: Option<usize>,
     context: usize,
 ) -> Result<Windows, PressError> {
-    let mut ids = tokenizer.encode_verbatim(text)?;
-    let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+    let mut ids = tokenizer.encode_plain(text)?;
     if let Some(limit) = tokens {
         ids.truncate(limit);
     }
-    Ok(Windows::new(ids, bos, context))
+    Ok(Windows::new(ids, tokenizer.added_bos(), context))
 }

@@ -33,7 +33,7 @@ pub enum PressError {
         /// The tensor's name.
         tensor: String,
         /// The first such weight.
-        found: lagar_engine::NonFinite,
+        found: lagar_engine::checkpoint::NonFinite,
     },
     /// A Hessian could not be factored.
     #[error("the inputs of {what} give no usable second moments (mean {mean}); the model's activations overflow on this text")]

@@ -15,7 +15,7 @@ use crate::encode::{
 };
 use crate::evaluate::Windows;
 use crate::partial::{Key, Partial};
-use crate::source::{all_files, check_weights, hash_files};
+use crate::source::{check_weights, hash_files};
 use crate::{PressError, PressOptions, Progress, calibration};
 
 /// Calibration tokens whose forward pass and Hessians cost about as much as coding the weights
@@ -84,7 +84,7 @@ pub fn press(
     let context = options.context.min(spec.context);
     let windows = calibration::windows(model.tokenizer(), request.text, options.tokens, context)?;
 
-    let source_bytes = all_files(&checkpoint).iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    let source_bytes = checkpoint.files().iter().map(|(_, bytes)| bytes.len() as u64).sum();
     progress.phase("Checking the checkpoint", source_bytes);
     let sources = hash_files(cpu, &checkpoint, progress)?;
     check_weights(cpu, &checkpoint, spec, progress)?;
@@ -294,7 +294,7 @@ impl Pressing<'_> {
             .iter()
             .map(|tensor| {
                 move |first: usize, out: &mut [f32]| {
-                    tensor.read_f32(first * width..first * width + out.len(), out);
+                    tensor.read_f32(first * width, out);
                     Ok(())
                 }
             })
@@ -303,7 +303,7 @@ impl Pressing<'_> {
             .iter()
             .zip(&readers)
             .map(|(tensor, rows)| {
-                Ok(Job { layout: StageLayout::new(tensor.shape[0], width, &depths)?, rows })
+                Ok(Job { layout: StageLayout::new(tensor.shape()[0], width, &depths)?, rows })
             })
             .collect::<Result<_, PressError>>()?;
         let code = SiteCode {
@@ -317,7 +317,7 @@ impl Pressing<'_> {
             builder.linear(name, depths.clone(), stage);
         }
         for tensor in &tensors {
-            os::advise(&tensor.region, os::Advice::DontNeed);
+            os::advise(tensor.region(), os::Advice::DontNeed);
         }
         Ok(())
     }

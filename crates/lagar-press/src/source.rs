@@ -18,10 +18,10 @@ pub(crate) fn hash_files(
     checkpoint: &Checkpoint,
     progress: &dyn Progress,
 ) -> Result<Vec<SourceFile>, PressError> {
-    let files = all_files(checkpoint);
+    let files = checkpoint.files();
     let hashes: Vec<Mutex<Option<SourceFile>>> = files.iter().map(|_| Mutex::new(None)).collect();
     cpu.pool().run(files.len(), &|i| {
-        let (name, bytes) = files[i];
+        let (name, bytes) = &files[i];
         let mut hasher = blake3::Hasher::new();
         for piece in bytes.chunks(STEP) {
             if progress.cancelled() {
@@ -31,7 +31,7 @@ pub(crate) fn hash_files(
             progress.advance(piece.len() as u64);
         }
         *hashes[i].lock().expect("no holder panics") = Some(SourceFile {
-            name: name.to_owned(),
+            name: name.clone(),
             bytes: bytes.len() as u64,
             blake3: hasher.finalize().to_hex().to_string(),
         });
@@ -40,15 +40,6 @@ pub(crate) fn hash_files(
         .into_iter()
         .map(|slot| slot.into_inner().expect("no holder panics").ok_or(PressError::Interrupted))
         .collect()
-}
-
-/// Every file of the checkpoint that a model depends on, with its bytes.
-pub(crate) fn all_files(checkpoint: &Checkpoint) -> Vec<(&str, &[u8])> {
-    let small = checkpoint.files().iter().map(|(name, region)| (name.as_str(), &region[..]));
-    let weights = checkpoint.weights().iter().map(|file| (file.name.as_str(), &file.region[..]));
-    let mut files: Vec<_> = small.chain(weights).collect();
-    files.sort_by_key(|(name, _)| *name);
-    files
 }
 
 /// Refuses weights that are NaN or infinite.
@@ -64,7 +55,7 @@ pub(crate) fn check_weights(
         }
         let view = checkpoint.tensor(&tensor.name)?;
         if let Some(found) = view.non_finite(cpu) {
-            return Err(PressError::NotFinite { file: view.file, tensor: tensor.name, found });
+            return Err(PressError::NotFinite { file: view.file().to_owned(), tensor: tensor.name, found });
         }
     }
     Ok(())

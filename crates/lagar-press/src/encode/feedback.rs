@@ -50,11 +50,6 @@ impl Feedback {
         }
     }
 
-    /// Number of columns.
-    pub(crate) fn width(&self) -> usize {
-        self.width
-    }
-
     /// `M[row][first_column..]` to the end of the matrix: rows are `width` apart.
     pub(crate) fn from(&self, row: usize, first_column: usize) -> &[f32] {
         &self.m[row * self.width + first_column..]
