@@ -108,27 +108,18 @@ impl Inspection {
     }
 
     fn of_checkpoint(checkpoint: &Checkpoint, tensors: bool) -> anyhow::Result<Self> {
-        let weights: u64 = checkpoint
-            .weights()
-            .iter()
-            .map(|file| file.region.len() as u64)
-            .sum();
-        let others: u64 = checkpoint
-            .files()
-            .iter()
-            .map(|(_, region)| region.len() as u64)
-            .sum();
+        let file_bytes = checkpoint.files().iter().map(|(_, bytes)| bytes.len() as u64).sum();
         let spec = checkpoint.spec();
         let tensors = if tensors {
             let line = |name| {
                 let view = checkpoint.tensor(name).blame(Fault::Input)?;
                 Ok(TensorLine {
                     name: name.to_owned(),
-                    shape: view.shape.iter().map(|&n| n as u64).collect(),
+                    shape: view.shape().iter().map(|&n| n as u64).collect(),
                     stages: vec![StageLine::Raw {
-                        dtype: view.dtype.name().to_owned(),
+                        dtype: view.dtype().name().to_owned(),
                     }],
-                    bits_per_weight: 8.0 * view.dtype.bytes() as f64,
+                    bits_per_weight: 8.0 * view.dtype().bytes() as f64,
                 })
             };
             Some(
@@ -144,8 +135,8 @@ impl Inspection {
             format_version: None,
             architecture: spec.architecture.clone(),
             parameters: spec.parameters(),
-            file_bytes: weights + others,
-            bits_per_parameter: bits_per(weights + others, spec.parameters()),
+            file_bytes,
+            bits_per_parameter: bits_per(file_bytes, spec.parameters()),
             tiers: Vec::new(),
             tensors,
         })

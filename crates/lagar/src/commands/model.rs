@@ -3,7 +3,7 @@
 use crate::args::{ActivationKind, KvKind};
 use crate::context::Context;
 use crate::terminal::bytes;
-use lagar_engine::{Activations, KvType, Model, ModelOptions};
+use lagar_engine::{Activations, KvFormat, Model, ModelOptions};
 use std::path::Path;
 
 /// Opens a `.lagar` file or a checkpoint folder.
@@ -19,8 +19,8 @@ pub(super) fn open(
     });
     if let Some(kv) = kv {
         options = options.with_kv(match kv {
-            KvKind::F16 => KvType::F16,
-            KvKind::F32 => KvType::F32,
+            KvKind::F16 => KvFormat::F16,
+            KvKind::F32 => KvFormat::F32,
         });
     }
     let model = Model::open(path, tier, &options)?;

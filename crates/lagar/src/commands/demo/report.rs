@@ -32,7 +32,7 @@ pub(super) struct Row {
 pub(super) struct Report {
     pub(super) parameters: u64,
     /// Tokens of text that were scored.
-    pub(super) tokens: u64,
+    pub(super) tokens: usize,
     pub(super) threads: usize,
     pub(super) instruction_set: String,
     pub(super) seconds: f64,
