@@ -199,7 +199,7 @@ fn options_out_of_range_are_refused() {
             ..options()
         },
         SamplingOptions {
-            top_p: 0.0,
+            top_p: -0.1,
             ..options()
         },
         SamplingOptions {

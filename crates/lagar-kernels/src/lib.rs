@@ -13,7 +13,9 @@
 
 mod cpu;
 mod error;
+mod gemm;
 mod isa;
+mod matmul;
 mod pool;
 pub mod simd;
 mod viterbi;
@@ -21,5 +23,6 @@ mod viterbi;
 pub use cpu::Cpu;
 pub use error::KernelError;
 pub use isa::Isa;
+pub use matmul::WindowStage;
 pub use pool::{Disjoint, Pool};
 pub use viterbi::Encoder;

@@ -12,7 +12,8 @@ pub struct SamplingOptions {
     pub temperature: f32,
     /// Only the k most likely tokens stay; 0 keeps all. Of equal logits the lower ids stay.
     pub top_k: usize,
-    /// The fewest most likely tokens whose probabilities sum to at least this stay; 1 keeps all.
+    /// The fewest most likely tokens whose probabilities sum to at least this stay, and always
+    /// one; 1 keeps all.
     pub top_p: f32,
     /// Tokens at least this fraction as likely as the most likely one stay; 0 keeps all.
     pub min_p: f32,
@@ -57,8 +58,8 @@ impl SamplingOptions {
             (
                 "top-p",
                 self.top_p,
-                self.top_p > 0.0 && self.top_p <= 1.0,
-                "above 0 and at most 1 (1 keeps all tokens)",
+                (0.0..=1.0).contains(&self.top_p),
+                "between 0 and 1 (keeps all tokens)",
             ),
             (
                 "min-p",

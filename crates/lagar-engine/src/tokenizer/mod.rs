@@ -19,7 +19,10 @@ pub struct Tokenizer {
     vocabulary: usize,
     bos: Option<u32>,
     eos: Option<u32>,
-    add_bos: Option<bool>,
+    /// What the post-processor of `tokenizer.json` puts before a text.
+    template_bos: Option<u32>,
+    /// What [`encode`](Tokenizer::encode) puts there.
+    added_bos: Option<u32>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -79,13 +82,20 @@ impl Tokenizer {
         };
         let bos = id("bos_token", config.bos_token())?;
         let eos = id("eos_token", config.eos_token())?;
+        let template_bos = template_bos(&inner)?;
+        let added_bos = match config.add_bos_token() {
+            None => template_bos,
+            Some(false) => None,
+            Some(true) => bos.or(template_bos),
+        };
         Ok(Self {
             inner,
             file: file.into(),
             vocabulary,
-            bos,
+            bos: bos.or(template_bos),
             eos,
-            add_bos: config.add_bos_token(),
+            template_bos,
+            added_bos,
         })
     }
 
@@ -94,7 +104,8 @@ impl Tokenizer {
         self.vocabulary
     }
 
-    /// The token that begins a text, where `tokenizer_config.json` names one.
+    /// The token that begins a text, where `tokenizer_config.json` names one or the tokenizer adds
+    /// one.
     pub fn bos(&self) -> Option<u32> {
         self.bos
     }
@@ -139,14 +150,11 @@ impl Tokenizer {
     ///
     /// [`EngineError::Tokenize`] if the text has characters that the vocabulary cannot express.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {
-        let mut ids = self.run(text, true)?;
-        if let (Some(wanted), Some(bos)) = (self.add_bos, self.bos) {
-            let there = ids.first() == Some(&bos);
-            if wanted && !there {
-                ids.insert(0, bos);
-            } else if !wanted && there && self.run(text, false)?.first() != Some(&bos) {
-                ids.remove(0);
-            }
+        let mut ids = encode(&self.inner, text, true)?;
+        match (self.template_bos, self.added_bos) {
+            (None, Some(bos)) => ids.insert(0, bos),
+            (Some(_), None) => drop(ids.remove(0)),
+            _ => {}
         }
         Ok(ids)
     }
@@ -157,14 +165,13 @@ impl Tokenizer {
     /// # Errors
     ///
     /// As [`encode`](Self::encode).
-    pub fn encode_verbatim(&self, text: &str) -> Result<Vec<u32>, EngineError> {
-        self.run(text, false)
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        encode(&self.inner, text, false)
     }
 
-    /// Whether [`encode`](Self::encode) begins a text with BOS.
-    pub fn adds_bos(&self) -> bool {
-        self.bos
-            .is_some_and(|bos| self.encode("").is_ok_and(|ids| ids.first() == Some(&bos)))
+    /// The token that [`encode`](Self::encode) puts before every text, if any.
+    pub fn added_bos(&self) -> Option<u32> {
+        self.added_bos
     }
 
     /// The text of whole sequences of tokens, special tokens left out.
@@ -195,14 +202,26 @@ impl Tokenizer {
             .simple_id_to_token(token)
             .is_some_and(|content| added.is_special_token(&content))
     }
+}
 
-    fn run(&self, text: &str, add_special: bool) -> Result<Vec<u32>, EngineError> {
-        self.inner
-            .encode_fast(text, add_special)
-            .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|error| EngineError::Tokenize {
-                action: format!("encode a text of {} bytes", text.len()),
-                problem: error.to_string(),
-            })
-    }
+/// The token that the tokenizer's post-processor puts before a text.
+fn template_bos(inner: &tokenizers::Tokenizer) -> Result<Option<u32>, EngineError> {
+    let plain = encode(inner, "a", false)?;
+    let whole = encode(inner, "a", true)?;
+    let first = whole.first().copied();
+    Ok(first.filter(|first| whole.len() > plain.len() && plain.first() != Some(first)))
+}
+
+fn encode(
+    inner: &tokenizers::Tokenizer,
+    text: &str,
+    add_special: bool,
+) -> Result<Vec<u32>, EngineError> {
+    inner
+        .encode_fast(text, add_special)
+        .map(|encoding| encoding.get_ids().to_vec())
+        .map_err(|error| EngineError::Tokenize {
+            action: format!("encode a text of {} bytes", text.len()),
+            problem: error.to_string(),
+        })
 }

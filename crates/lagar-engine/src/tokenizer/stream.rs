@@ -106,14 +106,20 @@ impl<'a> TextStream<'a> {
         let mut whole = self.tokenizer.decode(&self.window)?;
         if whole.starts_with(&context) {
             let held = whole.split_off(context.len());
-            if !held.contains(char::REPLACEMENT_CHARACTER) {
+            if !held.ends_with(char::REPLACEMENT_CHARACTER) {
                 return Ok(held);
             }
         }
         // Byte-fallback decoders give up all neighbouring bytes when one is wrong. So a wrong byte
-        // in the context spoils what follows, and one that is held spoils the context, which has
-        // been shown. Either way the held tokens by themselves tell more.
-        self.tokenizer.decode(&self.window[self.shown..])
+        // in the context, or at the front of what is held, spoils the right ones that follow.
+        let held = &self.window[self.shown..];
+        for wrong in 0..held.len() {
+            let right = self.tokenizer.decode(&held[wrong..])?;
+            if !right.contains(char::REPLACEMENT_CHARACTER) {
+                return Ok(self.tokenizer.decode(&held[..wrong])? + &right);
+            }
+        }
+        self.tokenizer.decode(held)
     }
 
     /// Makes the first `held` of the tokens held back the new context.
