@@ -19,14 +19,20 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 fuzz_target!(|input: &[u8]| {
-    let end = input.iter().position(|&byte| byte == 0).unwrap_or(input.len());
+    let end = input
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(input.len());
     let (config, weights) = (&input[..end], input.get(end + 1..).unwrap_or_default());
     let spec = ModelSpec::from_config("config.json", config);
     let entries = parse("model.safetensors", weights);
     if let Ok(entries) = &entries {
         for entry in entries.values() {
             let elements: usize = entry.shape.iter().product();
-            assert_eq!(weights[entry.range.clone()].len() as u64, elements as u64 * entry.dtype.bytes());
+            assert_eq!(
+                weights[entry.range.clone()].len() as u64,
+                elements as u64 * entry.dtype.bytes()
+            );
         }
     }
     if let Ok(spec) = &spec {

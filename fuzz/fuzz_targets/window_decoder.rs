@@ -12,19 +12,29 @@ use lagar_kernels::{Cpu, Isa, WindowStage};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((head, rest)) = input.split_first_chunk::<8>() else { return };
+    let Some((head, rest)) = input.split_first_chunk::<8>() else {
+        return;
+    };
     let [r0, r1, c0, c1, depth, window, kind, mask] = *head;
     hostile_sizes(rest);
-    let Some(table) = table(depth, window, kind, rest) else { return };
+    let Some(table) = table(depth, window, kind, rest) else {
+        return;
+    };
 
     // At most 3 x 3 tiles, so that an iteration stays short.
     let rows = usize::from(u16::from_le_bytes([r0, r1])) % 520 + 1;
     let cols = usize::from(u16::from_le_bytes([c0, c1])) % 260 + 1;
-    let depths: Vec<u8> =
-        (0..cols.div_ceil(128)).map(|g| table.depth() * (mask >> (g % 8) & 1)).collect();
+    let depths: Vec<u8> = (0..cols.div_ceil(128))
+        .map(|g| table.depth() * (mask >> (g % 8) & 1))
+        .collect();
     let layout = StageLayout::new(rows, cols, &depths).unwrap();
-    let Some(codes) = codes(&layout, rest) else { return };
-    let (scales, row_scales) = (cycle(rest, layout.scales_len()), cycle(rest, layout.row_scales_len()));
+    let Some(codes) = codes(&layout, rest) else {
+        return;
+    };
+    let (scales, row_scales) = (
+        cycle(rest, layout.scales_len()),
+        cycle(rest, layout.row_scales_len()),
+    );
     let stage = reference::Stage {
         layout: &layout,
         table: &table,
@@ -33,7 +43,10 @@ fuzz_target!(|input: &[u8]| {
         row_scales: &row_scales,
     };
     let width = layout.padded_cols();
-    let x: Vec<f32> = cycle(rest, width).iter().map(|&b| f32::from(b) - 128.0).collect();
+    let x: Vec<f32> = cycle(rest, width)
+        .iter()
+        .map(|&b| f32::from(b) - 128.0)
+        .collect();
     let mut q = Activations::new(1, width);
     reference::quantize_activations(&x, 1, width, &mut q);
     let weights = reference::dequantize(&stage);
@@ -56,14 +69,23 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// One single-threaded executor for each instruction set of this machine.
-static CPUS: LazyLock<Vec<Cpu>> =
-    LazyLock::new(|| Isa::available().into_iter().map(|isa| Cpu::new(isa, 1)).collect());
+static CPUS: LazyLock<Vec<Cpu>> = LazyLock::new(|| {
+    Isa::available()
+        .into_iter()
+        .map(|isa| Cpu::new(isa, 1))
+        .collect()
+});
 
 /// The same bits, except that any NaN is as good as another.
 fn same(cpu: &Cpu, what: &str, found: &[f32], expected: &[f32]) {
     let differ = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits() && !(a.is_nan() && b.is_nan());
     if let Some(at) = found.iter().zip(expected).position(differ) {
-        panic!("{:?} {what} [{at}]: {} instead of {}", cpu.isa(), found[at], expected[at]);
+        panic!(
+            "{:?} {what} [{at}]: {} instead of {}",
+            cpu.isa(),
+            found[at],
+            expected[at]
+        );
     }
 }
 
@@ -89,7 +111,9 @@ fn codes(layout: &StageLayout, bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// Shapes, permutations and depths of any size are refused or laid out without overflow.
 fn hostile_sizes(bytes: &[u8]) {
-    let Some((sizes, rest)) = bytes.split_first_chunk::<16>() else { return };
+    let Some((sizes, rest)) = bytes.split_first_chunk::<16>() else {
+        return;
+    };
     let size = |at: usize| usize::from_le_bytes(std::array::from_fn(|i| sizes[at + i]));
     let (rows, cols) = (size(0), size(8));
     if let Ok(layout) = StageLayout::new(rows, cols, rest) {
@@ -123,8 +147,19 @@ fn table(depth: u8, window: u8, kind: u8, bytes: &[u8]) -> Option<Table> {
         _ => {
             let (tables, rest) = bytes.split_first_chunk::<32>()?;
             let entry = |at: usize| std::array::from_fn(|i| tables[at + i] as i8);
-            let [a_sign_bit, b_sign_bit, ..] = *rest else { return None };
-            Table::from_split(depth, Split { a: entry(0), b: entry(16), a_sign_bit, b_sign_bit }).ok()
+            let [a_sign_bit, b_sign_bit, ..] = *rest else {
+                return None;
+            };
+            Table::from_split(
+                depth,
+                Split {
+                    a: entry(0),
+                    b: entry(16),
+                    a_sign_bit,
+                    b_sign_bit,
+                },
+            )
+            .ok()
         }
     }
 }
