@@ -3,12 +3,14 @@
 
 mod bench_encode;
 mod random;
+mod train_tables;
 
 use anyhow::{Result, bail};
 
 const HELP: &str = "\
 cargo xtask COMMAND
 
+  train-tables        train the tables of lagar-codec and write them (--check: compare); minutes
   bench-encode        weights encoded per second and core, by depth and instruction set
 ";
 
@@ -19,6 +21,7 @@ fn main() -> Result<()> {
     };
     match command.as_str() {
         "bench-encode" => bench_encode::run(options),
+        "train-tables" => train_tables::run(options),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

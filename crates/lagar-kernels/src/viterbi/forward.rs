@@ -53,7 +53,7 @@ const fn spread_indices<const K: usize>() -> [[u32; 8]; VECTORS] {
 
 /// The forward pass over one block; returns the cheapest final state.
 pub(super) struct Forward<'a, const K: usize> {
-    pub(super) levels: &'a [i8; STATES],
+    pub(super) levels: &'a [f32; STATES],
     pub(super) start: u8,
     pub(super) targets: &'a [f32],
     pub(super) row_weights: &'a [f32],
@@ -73,7 +73,7 @@ impl<const K: usize> Kernel for Forward<'_, K> {
         // State `w` at `[w & 15][w >> 4]`.
         let mut levels = [[0.0; LANES]; VECTORS];
         for w in 0..STATES {
-            levels[w % VECTORS][w / VECTORS] = f32::from(self.levels[w]);
+            levels[w % VECTORS][w / VECTORS] = self.levels[w];
         }
         let mut initial = [[f32::INFINITY; LANES]; VECTORS];
         let start = usize::from(self.start);
