@@ -52,7 +52,7 @@ impl Random {
 }
 
 /// The natural logarithm of a positive normal number, by basic arithmetic alone.
-fn ln(x: f64) -> f64 {
+pub(crate) fn ln(x: f64) -> f64 {
     // x = m · 2^e with m in 0.7..1.5, ln m = 2 atanh((m − 1) / (m + 1)).
     let bits = x.to_bits();
     let mut exponent = (bits >> 52) as i64 - 1023;

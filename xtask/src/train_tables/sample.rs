@@ -3,7 +3,7 @@
 use lagar_codec::Table;
 use lagar_kernels::{Encoder, Isa};
 
-use crate::random::Random;
+use crate::random::{Random, ln};
 
 /// Weights per call of the encoder.
 const BLOCK: usize = 4096;
@@ -29,7 +29,7 @@ pub(crate) struct Error {
 impl Error {
     /// Bits per weight lost to the rate–distortion bound.
     pub(crate) fn bits_lost(&self, depth: u8) -> f64 {
-        0.5 * self.mse.log2() + f64::from(depth)
+        0.5 * ln(self.mse) / std::f64::consts::LN_2 + f64::from(depth)
     }
 }
 
@@ -91,13 +91,14 @@ impl Sample {
     pub(crate) fn error(&self, levels: &[f32; 256], sigma: f32) -> Error {
         let (mut second, mut fourth) = (0.0, 0.0);
         for (&window, &value) in self.windows.iter().zip(&self.scaled) {
-            let square = f64::from(value - levels[usize::from(window)]).powi(2);
+            let error = f64::from(value - levels[usize::from(window)]);
+            let square = error * error;
             second += square;
             fourth += square * square;
         }
         let n = self.values.len() as f64;
         Error {
-            mse: second / n / f64::from(sigma).powi(2),
+            mse: second / n / (f64::from(sigma) * f64::from(sigma)),
             kurtosis: n * fourth / (second * second),
         }
     }
@@ -134,7 +135,7 @@ impl Sample {
         let pairs = self.windows.iter().zip(&self.scaled);
         let residual = pairs.map(|(&w, &value)| value - f32::from(table.levels()[usize::from(w)]));
         let mut residual: Vec<f32> = residual.collect();
-        let square: f64 = residual.iter().map(|&x| f64::from(x).powi(2)).sum();
+        let square: f64 = residual.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
         let scale = (residual.len() as f64 / square).sqrt() as f32;
         residual.iter_mut().for_each(|x| *x *= scale);
         Self::from_values(residual)
