@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout)]
 
 mod bench_encode;
+mod layering;
 mod random;
 mod train_tables;
 
@@ -12,6 +13,7 @@ cargo xtask COMMAND
 
   train-tables        train the tables of lagar-codec and write them (--check: compare); minutes
   bench-encode        weights encoded per second and core, by depth and instruction set
+  layering            checks the dependencies between crates
 ";
 
 fn main() -> Result<()> {
@@ -22,6 +24,11 @@ fn main() -> Result<()> {
     match command.as_str() {
         "bench-encode" => bench_encode::run(options),
         "train-tables" => train_tables::run(options),
+        "layering" => layering::check(
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("..")
+                .as_path(),
+        ),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

@@ -1,1 +1,16 @@
 //! Runs language models from checkpoints and from pressed files.
+
+mod error;
+
+pub mod chat;
+pub mod checkpoint;
+pub mod generate;
+pub mod sampling;
+pub mod spec;
+pub mod tokenizer;
+
+pub use checkpoint::{Checkpoint, TensorView};
+pub use error::EngineError;
+pub use sampling::{Sampler, SamplingOptions};
+pub use spec::{ModelSpec, Role, Site, SiteId, TensorSpec};
+pub use tokenizer::{Tokenizer, TokenizerConfig};
