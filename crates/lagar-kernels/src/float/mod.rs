@@ -7,6 +7,8 @@ mod gemm;
 mod kv;
 mod rope;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 pub use attention::AttentionArgs;
 pub use dense::DenseWeight;
