@@ -99,11 +99,23 @@ fn mirror(
     rows: std::ops::Range<usize>,
     columns: std::ops::Range<usize>,
 ) {
-    for i in rows {
-        for j in columns.start..columns.end.min(i) {
-            let (from, to) = (i * ldc + j, j * ldc + i);
-            // SAFETY: this task alone has the tile and its mirror image.
-            unsafe { c.slice(to..to + 1)[0] = c.slice(from..from + 1)[0] };
+    // Squares of 16, whose rows and columns are whole cache lines.
+    for top in rows.clone().step_by(LANES) {
+        for left in columns.clone().step_by(LANES) {
+            let bottom = rows.end.min(top + LANES);
+            for j in left..columns.end.min(left + LANES) {
+                let first = top.max(j + 1);
+                if first >= bottom {
+                    continue;
+                }
+                // SAFETY: this task alone has the tile and its mirror image; what is written lies
+                // above the diagonal, and what is read below it.
+                let to = unsafe { c.slice(j * ldc + first..j * ldc + bottom) };
+                for (i, to) in (first..bottom).zip(to) {
+                    // SAFETY: see above.
+                    *to = unsafe { c.slice(i * ldc + j..i * ldc + j + 1) }[0];
+                }
+            }
         }
     }
 }
