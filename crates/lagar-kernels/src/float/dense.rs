@@ -340,21 +340,21 @@ fn add_dots<S: Simd, const T: usize, const R: usize>(
     let mut totals = *sums;
     for (i, w) in w[..whole].iter().enumerate() {
         let mut row = [s.splat(0.0); R];
-        for r in 0..R {
-            row[r] = s.load(&w.0[r]);
+        for (row, w) in row.iter_mut().zip(&w.0) {
+            *row = s.load(w);
         }
         for t in 0..T {
             let x = s.load(&x_whole[t][i]);
-            for r in 0..R {
-                totals[t][r] = s.fma(x, row[r], totals[t][r]);
+            for (total, &row) in totals[t].iter_mut().zip(&row) {
+                *total = s.fma(x, row, *total);
             }
         }
     }
     if let Some(w) = w.get(whole) {
         for t in 0..T {
             let x = s.load_partial(&x[t][whole * LANES..]);
-            for r in 0..R {
-                totals[t][r] = s.fma(x, s.load(&w.0[r]), totals[t][r]);
+            for (total, w) in totals[t].iter_mut().zip(&w.0) {
+                *total = s.fma(x, s.load(w), *total);
             }
         }
     }

@@ -141,7 +141,11 @@ proptest! {
         let inputs = case.inputs();
         let result = same_everywhere(|cpu| case.run(cpu, &inputs, case.n));
         let error = worst(&result, &case.expected(&inputs));
-        prop_assert!(error < 3e-6, "{error:e}");
+        // A score is a chain of products whose sizes add up to about head_dim times the scale here;
+        // what rounding leaves in it is the relative error of a weight.
+        let sizes = case.head_dim as f64 * 0.3;
+        let bound = 1e-6 + 4.0 * sizes * f64::from(f32::EPSILON) / 2.0;
+        prop_assert!(error < bound, "{error:e} of {bound:e}");
     }
 
     #[test]
