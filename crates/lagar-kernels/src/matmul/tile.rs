@@ -14,6 +14,10 @@ pub(super) const UNIT: usize = ROW_UNIT * BLOCK_COLS;
 /// The most vectors that [`Ops::multiply`] takes at once.
 pub(super) const TOKENS: usize = 4;
 
+/// How far ahead of their use codes are asked for, in bytes: about what memory delivers while it
+/// answers one request. Streams of tiles lie one after the other, so this also reaches into the next.
+pub(super) const AHEAD: usize = 2048;
+
 /// A tile's stream.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
