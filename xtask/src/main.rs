@@ -1,3 +1,28 @@
 //! Chores of the repository; `cargo xtask help` lists them.
+#![allow(clippy::print_stdout)]
 
-fn main() {}
+mod bench_encode;
+mod random;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  bench-encode        weights encoded per second and core, by depth and instruction set
+";
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, options)) = arguments.split_first() else {
+        bail!("no command given\n\n{HELP}");
+    };
+    match command.as_str() {
+        "bench-encode" => bench_encode::run(options),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("unknown command {command:?}\n\n{HELP}"),
+    }
+}

@@ -1,1 +1,40 @@
-//! The .lagar container: header, index, tiers, reading, writing, limits.
+//! The `.lagar` container: header, index, tiers, reading, writing, limits.
+//!
+//! A file is a 64-byte header, a compressed JSON [`Index`], and one section per tier. A section is
+//! a run of *parts*: byte ranges that the index refers to by number. The container knows where the
+//! bytes are, that they are intact and how long each part must be; it never decodes them.
+//! `FORMAT.md` at the root of the repository is the full description.
+//!
+//! ```text
+//! 0         64            data_offset         tier 0 ends        (4096-aligned)
+//! | header  | index, zlib | 0 | part part part | 0 | part part ... |
+//! ```
+//!
+//! A prefix that ends at a tier's end is a valid file of that tier. Nothing is allocated from a
+//! number in a file before that number is checked against [`Limits`] and the bytes at hand.
+
+mod check;
+mod container;
+mod error;
+mod header;
+mod index;
+mod layout;
+mod limits;
+pub mod os;
+mod region;
+mod validate;
+mod writer;
+mod zlib;
+
+pub use check::CheckUnit;
+pub use container::Container;
+pub use error::{FormatError, Problem};
+pub use header::VERSION;
+pub use index::{
+    Body, Dtype, Index, Levels, Part, PartId, SourceFile, Stage, StoredFile, TableRecord,
+    TensorRecord, Tier, TransformRecord, WindowStage,
+};
+pub use layout::{CHUNK_BYTES, PART_ALIGN, SECTION_ALIGN};
+pub use limits::Limits;
+pub use region::Region;
+pub use writer::{PartSource, Writer};

@@ -1,3 +1,22 @@
-//! The command line of lagar.
+//! The command line of lagar: the only crate that prints, reads the environment or ends the process.
+//!
+//! `args` parses, `commands` does the work through the library crates, `terminal` is everything a
+//! person sees, and `exit` alone decides the exit code.
 
-fn main() {}
+mod args;
+mod commands;
+mod context;
+mod exit;
+mod interrupt;
+mod machine;
+mod terminal;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match args::Cli::try_parse() {
+        Ok(cli) => exit::report(commands::run(cli)),
+        Err(error) => exit::report_parse(&error),
+    }
+}

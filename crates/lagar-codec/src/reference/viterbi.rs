@@ -11,10 +11,11 @@ pub const RENORMALIZE: usize = 64;
 /// `row_weights` has one non-negative weight per row; `windows` receives one window per target. The
 /// sequence goes on from window `start` and may end in any window.
 ///
-/// In f32: `d = target − level`, `cost(w) = fma(weight · d, d, min over predecessors)`; equal costs
-/// go to the smaller predecessor, at the end to the smaller window. After every 64 weights the least
-/// cost is subtracted from all, if it is finite: so rounding is relative to the last few rows, not to
-/// the whole block, and rows of small weight after rows of large weight are still coded well.
+/// In f32, nothing fused: `s = √row_weight`, `d = s · target − s · level`, `cost(w) = min over the
+/// predecessors + d · d`; equal costs go to the smaller predecessor, at the end to the smaller window.
+/// After every 64 weights the least cost is subtracted from all, if it is finite: so costs stay within
+/// those of about 64 weights, rounding (2⁻²⁴ of them) is far below the cost of one weight, and rows of
+/// small weight after rows of large weight are still coded well.
 ///
 /// With `L = K` there is no trellis: each target goes to the nearest level, of equally near ones to
 /// that of the smallest window, whatever the weights.
@@ -50,7 +51,7 @@ pub fn encode_block(
     costs[usize::from(start)] = 0.0;
     let mut back = vec![0u8; targets.len() * states];
     for (t, &target) in targets.iter().enumerate() {
-        let weight = row_weights[t / BLOCK_COLS];
+        let s = row_weights[t / BLOCK_COLS].sqrt();
         let previous = costs.clone();
         let (chosen, chosen_cost) = (&mut back[t * states..][..states], &mut costs);
         for w in 0..states {
@@ -61,8 +62,8 @@ pub fn encode_block(
                     best = p;
                 }
             }
-            let d = target - f32::from(table.levels()[w]);
-            chosen_cost[w] = (weight * d).mul_add(d, previous[best]);
+            let d = s * target - s * f32::from(table.levels()[w]);
+            chosen_cost[w] = previous[best] + d * d;
             chosen[w] = best as u8;
         }
         if (t + 1) % RENORMALIZE == 0 {

@@ -12,7 +12,7 @@ use std::ops::Range;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::{Form, Lookup, Place};
-use super::tile::{Ops, Product, Tile, UNIT};
+use super::tile::{AHEAD, Ops, Product, Tile, UNIT};
 
 pub(super) const OPS: Ops = Ops {
     dot,
@@ -210,20 +210,14 @@ impl Decode for Halves {
     #[inline(always)]
     unsafe fn new(lookup: &Lookup) -> Self {
         let split = lookup.split.as_ref().expect("a split table");
-        let mut signs = [[1i8; 16]; 2];
-        for i in 0..16u8 {
-            let negative = [i >> (split.a_sign_bit - 4) & 1, i >> split.b_sign_bit & 1];
-            for (signs, negative) in signs.iter_mut().zip(negative) {
-                signs[usize::from(i)] -= 2 * negative as i8;
-            }
-        }
+        let [a_sign, b_sign] = lookup.signs();
         // SAFETY: the caller promises AVX2.
         unsafe {
             Self {
                 a: twice(split.a),
                 b: twice(split.b),
-                a_sign: twice(signs[0]),
-                b_sign: twice(signs[1]),
+                a_sign: twice(a_sign),
+                b_sign: twice(b_sign),
                 low: _mm256_set1_epi8(15),
                 offset: _mm256_set1_epi8(SPLIT_OFFSET as i8),
             }
@@ -392,6 +386,10 @@ unsafe fn dot_with<D: Decode, const SHARED: bool, const NEAR: bool>(
     for x in x.as_chunks::<BLOCK_COLS>().0 {
         let x = _mm256_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)));
         let mut codes = block;
+        let ahead = block.wrapping_add(AHEAD);
+        for line in (0..2 * sums.len() * extract.half_bytes).step_by(64) {
+            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
+        }
         for sum in sums.iter_mut() {
             // SAFETY: `Tile::unit` says that 64 bytes are in bounds; these steps read at most
             // 48 bytes from the unit's first, or its last 32.

@@ -11,7 +11,7 @@ use std::ops::Range;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT, Split};
 
 use super::lookup::{Form, Lookup, Place};
-use super::tile::{self, Ops, Product, Tile, UNIT};
+use super::tile::{AHEAD, Ops, Product, Tile, UNIT};
 
 pub(super) const OPS: Ops = Ops {
     dot,
@@ -341,7 +341,7 @@ unsafe fn dot_units<D: Decode, const U: usize>(
         for x in x.as_chunks::<BLOCK_COLS>().0 {
             let x = _mm512_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)));
             let mut codes = block;
-            let ahead = block.wrapping_add(tile::AHEAD);
+            let ahead = block.wrapping_add(AHEAD);
             for line in (0..U * step).step_by(64) {
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
             }

@@ -67,6 +67,17 @@ impl Lookup {
         Place::of(self.depth, self.scalar)
     }
 
+    /// The signs, ±1, of a split table's A by the high 4 bits of a window, and of B by the low 4 bits.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    pub(super) fn signs(&self) -> [[i8; 16]; 2] {
+        let split = self.split.as_ref().expect("a split table");
+        let sign = |bits: usize, bit: u8| if bits >> bit & 1 == 1 { -1 } else { 1 };
+        [
+            std::array::from_fn(|high| sign(high, split.a_sign_bit - 4)),
+            std::array::from_fn(|low| sign(low, split.b_sign_bit)),
+        ]
+    }
+
     /// The 16 levels of [`Form::Nibble`].
     pub(super) fn nibble(&self) -> [i8; 16] {
         std::array::from_fn(|i| self.levels[i])

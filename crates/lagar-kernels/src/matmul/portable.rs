@@ -96,7 +96,8 @@ fn multiply(product: &Product<'_>, out: &mut [f32]) {
     }
 }
 
-fn scales(codes: &[u8], out: &mut [f32]) {
+/// See [`Ops::scales`].
+pub(super) fn scales(codes: &[u8], out: &mut [f32]) {
     assert_eq!(codes.len(), out.len());
     for (out, &code) in out.iter_mut().zip(codes) {
         *out = SCALES[usize::from(code)];

@@ -63,6 +63,8 @@ impl Simd for Neon {
     type F32 = Quad;
     type Mask = [uint32x4_t; 4];
 
+    const REGISTERS: usize = 8;
+
     #[inline(always)]
     fn splat(self, v: f32) -> Quad {
         each!(|_i| vdupq_n_f32(v))
@@ -83,19 +85,26 @@ impl Simd for Neon {
         each!(|i| vreinterpretq_f32_u8(vld1q_u8(from.as_ptr().add(16 * i))))
     }
     #[inline(always)]
-    fn load_f16(self, from: &[u16; LANES]) -> Quad {
+    fn load_f16(self, from: &[u8; 32]) -> Quad {
         // The array is 32 readable bytes.
-        each!(|i| widen_f16(vld1_u16(from.as_ptr().add(4 * i))))
+        each!(|i| widen_f16(vreinterpret_u16_u8(vld1_u8(from.as_ptr().add(8 * i)))))
     }
     #[inline(always)]
-    fn store_f16(self, v: Quad, to: &mut [u16; LANES]) {
+    fn store_f16(self, v: Quad, to: &mut [u8; 32]) {
         // The array is 32 writable bytes.
-        each!(|i| vst1_u16(to.as_mut_ptr().add(4 * i), narrow_f16(v[i])));
+        each!(|i| vst1_u8(
+            to.as_mut_ptr().add(8 * i),
+            vreinterpret_u8_u16(narrow_f16(v[i]))
+        ));
     }
     #[inline(always)]
-    fn load_bf16(self, from: &[u16; LANES]) -> Quad {
+    fn load_bf16(self, from: &[u8; 32]) -> Quad {
         // The array is 32 readable bytes.
-        each!(|i| vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.as_ptr().add(4 * i)))))
+        each!(
+            |i| vreinterpretq_f32_u32(vshll_n_u16::<16>(vreinterpret_u16_u8(vld1_u8(
+                from.as_ptr().add(8 * i)
+            ))))
+        )
     }
     #[inline(always)]
     fn load_i8(self, from: &[i8; LANES]) -> Quad {
@@ -209,6 +218,25 @@ impl Simd for Neon {
             4 => [a[1], a[0], a[3], a[2]],
             8 => [a[2], a[3], a[0], a[1]],
             _ => unreachable!("lanes are swapped at distances 1, 2, 4 and 8"),
+        }
+    }
+    #[inline(always)]
+    fn spread(self, a: Quad, index: &[u32; LANES / 2]) -> Quad {
+        // SAFETY: the token proves NEON; both loads read 16 bytes inside the array.
+        unsafe {
+            let bytes = uint8x16x4_t(
+                vreinterpretq_u8_f32(a[0]),
+                vreinterpretq_u8_f32(a[1]),
+                vreinterpretq_u8_f32(a[2]),
+                vreinterpretq_u8_f32(a[3]),
+            );
+            // Lane `i` is bytes `4 i` to `4 i + 3`.
+            let (four, first) = (vdupq_n_u32(0x0404_0404), vdupq_n_u32(0x0302_0100));
+            let low = vmlaq_u32(first, vld1q_u32(index.as_ptr()), four);
+            let high = vmlaq_u32(first, vld1q_u32(index.as_ptr().add(4)), four);
+            let low = vreinterpretq_f32_u8(vqtbl4q_u8(bytes, vreinterpretq_u8_u32(low)));
+            let high = vreinterpretq_f32_u8(vqtbl4q_u8(bytes, vreinterpretq_u8_u32(high)));
+            [low, high, low, high]
         }
     }
     #[inline(always)]

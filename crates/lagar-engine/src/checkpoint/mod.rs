@@ -1,0 +1,223 @@
+//! A Hugging Face checkpoint folder.
+
+mod files;
+mod safetensors;
+mod scan;
+mod tensor;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use lagar_format::{Dtype, Region, os};
+
+pub use files::CARRIED_FILES;
+pub use safetensors::{Entry, parse};
+pub use scan::NonFinite;
+pub use tensor::TensorView;
+
+use crate::EngineError;
+use crate::spec::ModelSpec;
+
+/// A folder with `config.json`, safetensors and, usually, a tokenizer.
+///
+/// An opened checkpoint is complete: its configuration is understood, and every tensor of the
+/// model is there, with the right shape and a type that the engine computes with. Weights are
+/// memory-mapped, so nothing is read before it is used.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    path: PathBuf,
+    spec: ModelSpec,
+    files: Vec<(String, Region)>,
+    weights: Vec<WeightFile>,
+    tensors: BTreeMap<String, Located>,
+}
+
+/// A safetensors file of a checkpoint.
+#[derive(Debug, Clone)]
+pub struct WeightFile {
+    /// Its name in the folder.
+    pub name: String,
+    /// All its bytes.
+    pub region: Region,
+}
+
+/// Where a tensor lies.
+#[derive(Debug, Clone)]
+struct Located {
+    /// Position in `weights`.
+    file: usize,
+    /// As the header of the file describes it.
+    entry: Entry,
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint folder and checks that it holds a model that can be run.
+    ///
+    /// # Errors
+    /// A missing or malformed file, an unknown architecture, and tensors that are missing, extra,
+    /// of the wrong shape, or not F32, F16 or BF16. The error names file and tensor.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, EngineError> {
+        let path = path.as_ref();
+        let files = files::read_carried(path)?;
+        let config = files
+            .iter()
+            .find(|(name, _)| name == "config.json")
+            .map(|(_, bytes)| bytes)
+            .ok_or_else(|| EngineError::MissingFile {
+                path: path.into(),
+                file: "config.json".into(),
+            })?;
+        let spec = ModelSpec::from_config(&shown(path, "config.json"), config)?;
+        let (names, placed) = files::weight_names(path)?;
+        let mut weights = Vec::with_capacity(names.len());
+        let mut tensors: BTreeMap<String, Located> = BTreeMap::new();
+        for name in names {
+            let region = os::map(&path.join(&name))?;
+            let shown = shown(path, &name);
+            for (tensor, entry) in parse(&shown, &region)? {
+                let file = weights.len();
+                let located = Located { file, entry };
+                if let Some(other) = tensors.insert(tensor.clone(), located) {
+                    let other: &WeightFile = &weights[other.file];
+                    return Err(EngineError::tensor(
+                        &shown,
+                        &tensor,
+                        format!("is also in {}; a tensor has one place", other.name),
+                    ));
+                }
+            }
+            weights.push(WeightFile { name, region });
+        }
+        let checkpoint = Self {
+            path: path.into(),
+            spec,
+            files,
+            weights,
+            tensors,
+        };
+        checkpoint.check_placement(&placed)?;
+        checkpoint.check_tensors()?;
+        Ok(checkpoint)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the model is made of.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// The small files that belong to a model (configuration, tokenizer, chat template), by name.
+    pub fn files(&self) -> &[(String, Region)] {
+        &self.files
+    }
+
+    /// A small file's bytes.
+    pub fn file(&self, name: &str) -> Option<&[u8]> {
+        let (_, bytes) = self.files.iter().find(|(known, _)| known == name)?;
+        Some(bytes)
+    }
+
+    /// The safetensors files, in the order of their names.
+    pub fn weights(&self) -> &[WeightFile] {
+        &self.weights
+    }
+
+    /// The names of all tensors, sorted. Besides those of [`ModelSpec::tensors`] there may be some
+    /// that a model does not need, such as precomputed rotary frequencies.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// A tensor.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn tensor(&self, name: &str) -> Result<TensorView, EngineError> {
+        let Located { file, entry } =
+            self.tensors
+                .get(name)
+                .ok_or_else(|| EngineError::MissingTensor {
+                    file: self.path.display().to_string(),
+                    tensor: name.into(),
+                    expected: self.expected_shape(name),
+                })?;
+        let weights = &self.weights[*file];
+        let region = weights.region.slice(entry.range.clone());
+        Ok(TensorView {
+            file: shown(&self.path, &weights.name),
+            name: name.into(),
+            dtype: entry.dtype,
+            shape: entry.shape.clone(),
+            region: region.expect("the header's ranges were checked against the file"),
+        })
+    }
+
+    fn expected_shape(&self, name: &str) -> Vec<usize> {
+        let tensors = self.spec.tensors();
+        let spec = tensors.into_iter().find(|tensor| tensor.name == name);
+        spec.map(|tensor| tensor.shape).unwrap_or_default()
+    }
+
+    /// The index of a sharded checkpoint and its shards must agree.
+    fn check_placement(&self, placed: &BTreeMap<String, String>) -> Result<(), EngineError> {
+        for (tensor, shard) in placed {
+            let found = self.tensors.get(tensor);
+            if found.is_none_or(|found| self.weights[found.file].name != *shard) {
+                return Err(EngineError::tensor(
+                    &shown(&self.path, shard),
+                    tensor,
+                    "is not here, where model.safetensors.index.json places it",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every tensor that the model needs, and no other.
+    fn check_tensors(&self) -> Result<(), EngineError> {
+        let needed = self.spec.tensors();
+        for spec in &needed {
+            let tensor = self.tensor(&spec.name)?;
+            tensor.check(&spec.shape)?;
+        }
+        let known: std::collections::BTreeSet<&str> =
+            needed.iter().map(|spec| spec.name.as_str()).collect();
+        for name in self.names() {
+            if !known.contains(name) && !self.is_redundant(name)? {
+                return Err(EngineError::ExtraTensor {
+                    file: self.tensor(name)?.file,
+                    tensor: name.into(),
+                    architecture: self.spec.architecture.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Tensors that say nothing new: rotary frequencies, which the configuration gives, and the
+    /// copy of a tied embedding.
+    fn is_redundant(&self, name: &str) -> Result<bool, EngineError> {
+        if name.ends_with(".rotary_emb.inv_freq") {
+            return Ok(true);
+        }
+        if name == "lm_head.weight" && self.spec.is_tied() {
+            let (head, embedding) = (self.tensor(name)?, self.tensor(self.spec.embedding())?);
+            return Ok(head.dtype == embedding.dtype && head.region[..] == embedding.region[..]);
+        }
+        Ok(false)
+    }
+}
+
+/// The element types that the engine computes with.
+pub(crate) fn is_computable(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+}
+
+/// A file's name in messages.
+fn shown(folder: &Path, file: &str) -> String {
+    folder.join(file).display().to_string()
+}

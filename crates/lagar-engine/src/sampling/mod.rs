@@ -1,0 +1,9 @@
+//! Choosing the next token.
+
+mod draws;
+mod exp;
+mod options;
+mod sampler;
+
+pub use options::SamplingOptions;
+pub use sampler::{Sampler, most_likely};

@@ -1,0 +1,208 @@
+//! Text to token ids and back, as the checkpoint's `tokenizer.json` says.
+
+mod config;
+mod stream;
+
+pub use config::TokenizerConfig;
+pub use stream::TextStream;
+
+use crate::EngineError;
+
+/// A checkpoint's tokenizer.
+///
+/// A `tokenizer.json` may carry truncation and padding left over from training or export; neither
+/// belongs to a language model's text, so both are ignored. Decoding never "cleans up" spaces
+/// before punctuation (`clean_up_tokenization_spaces`): that would change the model's text.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    file: String,
+    vocabulary: usize,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    add_bos: Option<bool>,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("file", &self.file)
+            .field("vocabulary", &self.vocabulary)
+            .field("bos", &self.bos)
+            .field("eos", &self.eos)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tokenizer {
+    /// Loads a tokenizer from the bytes of `tokenizer.json`.
+    ///
+    /// `file` is the name that errors mention. `config` is the checkpoint's
+    /// `tokenizer_config.json`, which names the beginning and end tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Tokenizer`] if the bytes are no tokenizer, or `config` names a beginning or
+    /// end token that the vocabulary lacks.
+    pub fn from_bytes(
+        file: &str,
+        bytes: &[u8],
+        config: &TokenizerConfig,
+    ) -> Result<Self, EngineError> {
+        let refuse = |problem: String| EngineError::Tokenizer {
+            file: file.into(),
+            problem,
+        };
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
+            .map_err(|error| refuse(format!("not a tokenizer.json that can be read: {error}")))?;
+        inner
+            .with_truncation(None)
+            .map_err(|error| refuse(format!("truncation cannot be switched off: {error}")))?;
+        inner.with_padding(None);
+        let vocabulary = inner
+            .get_vocab(true)
+            .values()
+            .max()
+            .map_or(0, |&last| last as usize + 1);
+        if vocabulary == 0 {
+            return Err(refuse("the vocabulary is empty".into()));
+        }
+        let id = |role: &str, token: Option<&str>| {
+            token
+                .map(|token| {
+                    inner.token_to_id(token).ok_or_else(|| {
+                        refuse(format!(
+                            "no token {token:?}, which tokenizer_config.json names as {role}"
+                        ))
+                    })
+                })
+                .transpose()
+        };
+        let bos = id("bos_token", config.bos_token())?;
+        let eos = id("eos_token", config.eos_token())?;
+        Ok(Self {
+            inner,
+            file: file.into(),
+            vocabulary,
+            bos,
+            eos,
+            add_bos: config.add_bos_token(),
+        })
+    }
+
+    /// One more than the largest token id.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// The token that begins a text, where `tokenizer_config.json` names one.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The token that ends a text, where `tokenizer_config.json` names one.
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// The id of a token given by its exact content.
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Refuses a tokenizer with more tokens than the model has embeddings.
+    ///
+    /// Fewer are usual: many models pad their vocabulary.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Tokenizer`], with both sizes.
+    pub fn check_vocabulary(&self, model: usize) -> Result<(), EngineError> {
+        if self.vocabulary <= model {
+            return Ok(());
+        }
+        Err(EngineError::Tokenizer {
+            file: self.file.clone(),
+            problem: format!(
+                "it has token ids up to {}, but the model's vocabulary is {model}; \
+                 this tokenizer belongs to another model",
+                self.vocabulary - 1
+            ),
+        })
+    }
+
+    /// Encodes a text with the special tokens that the tokenizer adds (usually BOS, or none).
+    ///
+    /// Where `tokenizer_config.json` says `add_bos_token`, that decides about BOS. Special tokens
+    /// written out in the text become their ids.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Tokenize`] if the text has characters that the vocabulary cannot express.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        let mut ids = self.run(text, true)?;
+        if let (Some(wanted), Some(bos)) = (self.add_bos, self.bos) {
+            let there = ids.first() == Some(&bos);
+            if wanted && !there {
+                ids.insert(0, bos);
+            } else if !wanted && there && self.run(text, false)?.first() != Some(&bos) {
+                ids.remove(0);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Encodes a text as it stands: no special tokens but those written out in it, as a rendered
+    /// chat template has them.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    pub fn encode_verbatim(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        self.run(text, false)
+    }
+
+    /// Whether [`encode`](Self::encode) begins a text with BOS.
+    pub fn adds_bos(&self) -> bool {
+        self.bos
+            .is_some_and(|bos| self.encode("").is_ok_and(|ids| ids.first() == Some(&bos)))
+    }
+
+    /// The text of whole sequences of tokens, special tokens left out.
+    ///
+    /// Bytes that are no UTF-8 become U+FFFD. Ids outside the vocabulary have no text.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Tokenize`] if the tokenizer's decoder fails.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String, EngineError> {
+        self.inner
+            .decode(tokens, true)
+            .map_err(|error| EngineError::Tokenize {
+                action: format!("decode {} tokens", tokens.len()),
+                problem: error.to_string(),
+            })
+    }
+
+    /// A decoder that takes tokens one at a time, to stream what follows the text of `before`
+    /// (the prompt's tokens, or none).
+    pub fn stream<'a>(&'a self, before: &[u32]) -> TextStream<'a> {
+        TextStream::new(self, before)
+    }
+
+    fn is_special(&self, token: u32) -> bool {
+        let added = self.inner.get_added_vocabulary();
+        added
+            .simple_id_to_token(token)
+            .is_some_and(|content| added.is_special_token(&content))
+    }
+
+    fn run(&self, text: &str, add_special: bool) -> Result<Vec<u32>, EngineError> {
+        self.inner
+            .encode_fast(text, add_special)
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(|error| EngineError::Tokenize {
+                action: format!("encode a text of {} bytes", text.len()),
+                problem: error.to_string(),
+            })
+    }
+}

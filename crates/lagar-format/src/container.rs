@@ -1,0 +1,232 @@
+//! An open file.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use crate::header::Header;
+use crate::{FormatError, Index, Limits, PartId, Region, TensorRecord, os, validate, zlib};
+
+/// An open `.lagar` file whose header and index are checked, and which holds its first tier at
+/// least. The bytes of the parts are not checked until [`Container::check`] is called.
+#[derive(Clone, Debug)]
+pub struct Container {
+    path: Option<PathBuf>,
+    region: Region,
+    data_offset: u64,
+    index: Index,
+    limits: Limits,
+    tensors: HashMap<String, usize>,
+    tiers_complete: usize,
+}
+
+impl Container {
+    /// Opens a file by mapping it; see [`os::map`] for what must not happen to it meanwhile.
+    ///
+    /// A file that was cut short opens with the tiers that are whole, see
+    /// [`Container::tiers_complete`] and [`Container::partial_bytes`].
+    ///
+    /// # Errors
+    /// [`FormatError::Io`] where the file cannot be mapped, else [`FormatError::In`] with what is
+    /// wrong with it.
+    pub fn open(path: &Path, limits: &Limits) -> Result<Self, FormatError> {
+        let region = os::map(path)?;
+        let opened = Self::from_region(region, limits);
+        let mut container = opened.map_err(|error| FormatError::In {
+            path: path.to_owned(),
+            error: error.into(),
+        })?;
+        container.path = Some(path.to_owned());
+        Ok(container)
+    }
+
+    /// Opens the bytes of a file.
+    ///
+    /// # Errors
+    /// What is wrong with the header or the index, a limit that they exceed, or
+    /// [`FormatError::FirstTierIncomplete`].
+    pub fn from_region(region: Region, limits: &Limits) -> Result<Self, FormatError> {
+        let len = region.len() as u64;
+        let header = Header::read(&region, limits)?;
+        let truncated = |needed| FormatError::Truncated {
+            what: "index",
+            needed,
+            len,
+        };
+        let index_end = header.index_end();
+        let stored_index = bytes(&region, crate::header::HEADER_BYTES, index_end);
+        let stored_index = stored_index.ok_or_else(|| truncated(index_end))?;
+        let (stored, computed) = (header.index_crc32c, crc32c::crc32c(stored_index));
+        if stored != computed {
+            return Err(FormatError::IndexChecksum { stored, computed });
+        }
+        let padding = bytes(&region, index_end, header.data_offset.min(len)).unwrap_or_default();
+        crate::check::padding(padding, index_end, || "the first section".to_owned())?;
+
+        let json = zlib::decompress_exactly(stored_index, header.index_raw).map_err(|reason| {
+            FormatError::Decompress {
+                what: "the index".to_owned(),
+                reason,
+            }
+        })?;
+        let index: Index =
+            serde_json::from_slice(&json).map_err(|source| FormatError::Json { source })?;
+        drop(json);
+        validate::validate(&index, header.data_offset, limits)?;
+
+        let tier_end = |end: u64| header.data_offset + end;
+        let complete = index
+            .tiers
+            .iter()
+            .take_while(|tier| tier_end(tier.end) <= len)
+            .count();
+        if complete == 0 {
+            let tier = &index.tiers[0];
+            let (tier, needed) = (tier.name.clone(), tier_end(tier.end));
+            return Err(FormatError::FirstTierIncomplete { tier, needed, len });
+        }
+        if complete == index.tiers.len() {
+            let end = tier_end(index.tiers[complete - 1].end);
+            if let extra @ 1.. = len - end {
+                return Err(FormatError::TrailingBytes { end, extra });
+            }
+        }
+        let tensors = index.tensors.iter().enumerate();
+        Ok(Self {
+            path: None,
+            region,
+            data_offset: header.data_offset,
+            limits: limits.clone(),
+            tensors: tensors
+                .map(|(i, tensor)| (tensor.name.clone(), i))
+                .collect(),
+            tiers_complete: complete,
+            index,
+        })
+    }
+
+    /// The index.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Where the file lies, if it was opened by name.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// How many tiers, counted from the first, the file holds to their end: at least one.
+    pub fn tiers_complete(&self) -> usize {
+        self.tiers_complete
+    }
+
+    /// Length of the prefix of the file that is a file of this tier.
+    ///
+    /// # Errors
+    /// [`FormatError::NoSuchTier`].
+    pub fn tier_bytes(&self, tier: usize) -> Result<u64, FormatError> {
+        let tiers = self.index.tiers.len();
+        let record = self
+            .index
+            .tiers
+            .get(tier)
+            .ok_or(FormatError::NoSuchTier { tier, tiers })?;
+        Ok(self.data_offset + record.end)
+    }
+
+    /// Bytes behind the last complete tier: those of a tier that was cut off. Zero in a file that
+    /// ends where a tier ends.
+    pub fn partial_bytes(&self) -> u64 {
+        let end = self.data_offset + self.index.tiers[self.tiers_complete - 1].end;
+        self.region.len() as u64 - end
+    }
+
+    /// The tensor of this name.
+    pub fn tensor(&self, name: &str) -> Option<&TensorRecord> {
+        self.tensors.get(name).map(|&at| &self.index.tensors[at])
+    }
+
+    /// The bytes of a part.
+    ///
+    /// # Errors
+    /// [`FormatError::NoSuchPart`], or [`FormatError::TierIncomplete`] where the file was cut
+    /// before the part's tier ends.
+    pub fn part(&self, id: PartId) -> Result<Region, FormatError> {
+        let parts = self.index.parts.len();
+        let part = self
+            .index
+            .parts
+            .get(id)
+            .ok_or(FormatError::NoSuchPart { part: id, parts })?;
+        self.require(part.tier)?;
+        let start = (self.data_offset + part.offset) as usize;
+        let region = self.region.slice(start..start + part.bytes as usize);
+        Ok(region.expect("the parts of a complete tier lie within the file"))
+    }
+
+    /// The content of a stored file.
+    ///
+    /// # Errors
+    /// [`FormatError::NoSuchFile`], [`FormatError::TierIncomplete`], or
+    /// [`FormatError::Decompress`] where the content is damaged.
+    pub fn file(&self, name: &str) -> Result<Vec<u8>, FormatError> {
+        let files = &self.index.files;
+        let Some(file) = files.iter().find(|file| file.name == name) else {
+            let stored = files.iter().map(|file| file.name.clone()).collect();
+            return Err(self.inside(FormatError::NoSuchFile {
+                name: name.to_owned(),
+                stored,
+            }));
+        };
+        let stored = self.part(file.part)?;
+        zlib::decompress_exactly(&stored, file.raw_bytes).map_err(|reason| {
+            self.inside(FormatError::Decompress {
+                what: format!("the file {name:?}"),
+                reason,
+            })
+        })
+    }
+
+    /// Fails unless the file holds this tier to its end.
+    pub(crate) fn require(&self, tier: usize) -> Result<(), FormatError> {
+        let needed = self.tier_bytes(tier)?;
+        if tier < self.tiers_complete {
+            return Ok(());
+        }
+        let (tier, len) = (
+            self.index.tiers[tier].name.clone(),
+            self.region.len() as u64,
+        );
+        Err(self.inside(FormatError::TierIncomplete { tier, needed, len }))
+    }
+
+    /// The bytes of the file between two offsets that are known to lie inside.
+    pub(crate) fn bytes(&self, start: u64, end: u64) -> &[u8] {
+        bytes(&self.region, start, end).expect("the range lies within a complete tier")
+    }
+
+    /// Offset in the file of an offset in the index.
+    pub(crate) fn absolute(&self, offset: u64) -> u64 {
+        self.data_offset + offset
+    }
+
+    /// The error with this file's path, where it has one.
+    pub(crate) fn inside(&self, error: FormatError) -> FormatError {
+        match &self.path {
+            Some(path) => FormatError::In {
+                path: path.clone(),
+                error: error.into(),
+            },
+            None => error,
+        }
+    }
+
+    /// The limits that the file was opened with.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// The bytes between two offsets; `None` where they do not lie inside.
+fn bytes(file: &[u8], start: u64, end: u64) -> Option<&[u8]> {
+    file.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+}

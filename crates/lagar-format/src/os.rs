@@ -1,0 +1,225 @@
+//! All that differs between operating systems: mapping, advice, free memory, durable renames.
+//!
+//! This is the crate's only unsafe code. Where a system lacks something, a plain fallback does the
+//! same work: files are read instead of mapped, advice is ignored, free memory is unknown.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::path::Path;
+
+use crate::{FormatError, Region};
+
+/// A whole file as bytes.
+#[cfg(any(unix, windows))]
+pub(crate) type Map = memmap2::Mmap;
+/// A whole file as bytes.
+#[cfg(not(any(unix, windows)))]
+pub(crate) type Map = Vec<u8>;
+
+/// How a region will be used next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Advice {
+    /// From front to back, once: read ahead.
+    Sequential,
+    /// Soon: start reading it now.
+    WillNeed,
+    /// Not soon: its pages may be dropped, and are read again from the file on the next use.
+    DontNeed,
+}
+
+/// Maps a file for reading (or reads it, where the system cannot map).
+///
+/// The file must not be shortened while the region lives: touching pages behind its new end kills
+/// the process on Unix. Replacing it by renaming another file over it is fine.
+///
+/// # Errors
+/// [`FormatError::Io`] where the file cannot be opened or mapped, or is not a plain file.
+pub fn map(path: &Path) -> Result<Region, FormatError> {
+    let opened = File::open(path).map_err(|e| FormatError::io("open", path, e))?;
+    let kind = opened
+        .metadata()
+        .map_err(|e| FormatError::io("examine", path, e))?;
+    if !kind.is_file() {
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a plain file");
+        return Err(FormatError::io("map", path, source));
+    }
+    if kind.len() == 0 {
+        return Ok(Region::from_vec(Vec::new()));
+    }
+    map_file(&opened)
+        .map(Region::from_map)
+        .map_err(|e| FormatError::io("map", path, e))
+}
+
+#[cfg(any(unix, windows))]
+fn map_file(file: &File) -> std::io::Result<Map> {
+    // SAFETY: the map is read-only and private to this process's view, and every access goes
+    // through the slice's checked length. What the language cannot rule out is another process
+    // changing or shortening the file meanwhile: changed bytes are only ever data that is checked
+    // before use as an index or a length, and shortening is excluded by the contract of `map`.
+    unsafe { memmap2::Mmap::map(file) }
+}
+
+#[cfg(not(any(unix, windows)))]
+fn map_file(mut file: &File) -> std::io::Result<Map> {
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut file, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Tells the system how a region will be used. Only a hint: failures and systems without such
+/// advice are ignored, and so are regions in memory.
+pub fn advise(region: &Region, advice: Advice) {
+    #[cfg(unix)]
+    if let Some((map, offset, len)) = region.map() {
+        use memmap2::{Advice as Checked, UncheckedAdvice};
+        let _ = match advice {
+            Advice::Sequential => map.advise_range(Checked::Sequential, offset, len),
+            Advice::WillNeed => map.advise_range(Checked::WillNeed, offset, len),
+            // SAFETY: the map is a read-only view of a file and never written, so a dropped page
+            // is read again with the same bytes; no data can be lost.
+            Advice::DontNeed => unsafe {
+                map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len)
+            },
+        };
+    }
+    #[cfg(not(unix))]
+    let _ = (region.map(), advice);
+}
+
+/// Bytes of memory that can be taken without swapping, by the system's own estimate and within
+/// this process's control group. `None` where the system does not say.
+pub fn available_memory() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return linux::available_memory();
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::fs::read_to_string;
+
+    pub(super) fn available_memory() -> Option<u64> {
+        let machine = read_to_string("/proc/meminfo")
+            .ok()
+            .and_then(|text| parse_meminfo(&text));
+        match (machine, control_group()) {
+            (Some(machine), Some(group)) => Some(machine.min(group)),
+            (machine, group) => machine.or(group),
+        }
+    }
+
+    pub(super) fn parse_meminfo(text: &str) -> Option<u64> {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        line.trim()
+            .strip_suffix("kB")?
+            .trim()
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(1024)
+    }
+
+    /// What the memory limit of this process's control group (version 2, and its own only) leaves.
+    fn control_group() -> Option<u64> {
+        let groups = read_to_string("/proc/self/cgroup").ok()?;
+        let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+        let folder = format!("/sys/fs/cgroup{path}");
+        let value = |name: &str| -> Option<u64> {
+            read_to_string(format!("{folder}/{name}"))
+                .ok()?
+                .trim()
+                .parse()
+                .ok()
+        };
+        Some(value("memory.max")?.saturating_sub(value("memory.current")?))
+    }
+}
+
+/// Puts the finished file `temporary` in place of `path`, so that whatever happens, `path` is
+/// either what it was or the whole new file: syncs the file, renames it, syncs the folder.
+///
+/// Both must lie on one file system.
+///
+/// # Errors
+/// [`FormatError::Io`] or [`FormatError::DiskFull`] with the path at fault.
+pub fn replace_atomically(temporary: &Path, path: &Path) -> Result<(), FormatError> {
+    let file = File::options().read(true).write(true).open(temporary);
+    let file = file.map_err(|e| FormatError::io("open", temporary, e))?;
+    file.sync_all()
+        .map_err(|e| FormatError::io("sync", temporary, e))?;
+    drop(file);
+    std::fs::rename(temporary, path).map_err(|e| FormatError::io("rename into", path, e))?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    sync_folder(folder.unwrap_or(Path::new(".")))
+}
+
+/// Makes the names in a folder durable. Does nothing where folders cannot be synced.
+///
+/// # Errors
+/// [`FormatError::Io`] with the folder.
+pub fn sync_folder(folder: &Path) -> Result<(), FormatError> {
+    #[cfg(unix)]
+    File::open(folder)
+        .and_then(|opened| opened.sync_all())
+        .map_err(|e| FormatError::io("sync", folder, e))?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_has_the_bytes_of_the_file_through_any_advice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bytes");
+        let bytes: Vec<u8> = (0..20_000u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let region = map(&path).unwrap();
+        let inner = region.slice(5000..15_000).unwrap();
+        for advice in [Advice::Sequential, Advice::WillNeed, Advice::DontNeed] {
+            advise(&inner, advice);
+            assert_eq!(&inner[..], &bytes[5000..15_000]);
+        }
+        std::fs::write(&path, b"").unwrap();
+        assert!(map(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_folder_or_a_missing_file_is_an_error_with_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in [folder.path().to_owned(), folder.path().join("absent")] {
+            let message = map(&path).unwrap_err().to_string();
+            assert!(message.contains(path.to_str().unwrap()), "{message}");
+        }
+    }
+
+    #[test]
+    fn replacing_leaves_only_the_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let [new, path] = ["new", "old"].map(|name| folder.path().join(name));
+        std::fs::write(&path, b"old").unwrap();
+        std::fs::write(&new, b"new").unwrap();
+        replace_atomically(&new, &path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert!(!new.exists());
+        assert!(replace_atomically(&new, &path).is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn linux_says_how_much_memory_is_left() {
+        let text = "MemTotal:  100 kB\nMemAvailable:     7 kB\n";
+        assert_eq!(linux::parse_meminfo(text), Some(7 * 1024));
+        assert_eq!(linux::parse_meminfo("MemTotal: 100 kB\n"), None);
+        assert!(available_memory().is_some());
+    }
+}

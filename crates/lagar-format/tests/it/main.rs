@@ -1,0 +1,9 @@
+//! Properties of the container: what is written is read back, prefixes are files, damage and
+//! contradictions are found.
+
+mod damage;
+mod golden;
+mod hostile;
+mod index_file;
+mod round_trip;
+mod sample;

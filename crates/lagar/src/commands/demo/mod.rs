@@ -1,0 +1,5 @@
+//! `lagar demo`.
+mod assets;
+mod chart;
+mod page;
+mod report;

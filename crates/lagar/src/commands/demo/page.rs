@@ -1,0 +1,172 @@
+//! The demo's page: one HTML file with everything in it, for light and dark screens.
+
+use super::chart;
+use super::report::{COLUMNS, Report};
+use crate::terminal::{bytes, count};
+
+const STYLE: &str = include_str!("page.css");
+
+/// `text` for use between HTML tags or in a quoted attribute.
+fn html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            c if c.is_control() && c != '\n' => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The page as HTML.
+pub(super) fn render(report: &Report) -> String {
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>lagar demo</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
+    );
+    page.push_str(&introduction(report));
+    page.push_str("<section class=\"charts\">\n");
+    for (picture, caption) in [
+        (chart::perplexity(&report.rows), "How well each size predicts the text. The dashed line is the original."),
+        (chart::divergence(&report.rows), "How far each size's predictions are from the original's."),
+    ] {
+        page.push_str(&format!("<figure>{picture}<figcaption>{caption}</figcaption></figure>\n"));
+    }
+    page.push_str("</section>\n");
+    page.push_str(&table(report));
+    page.push_str(&paragraphs(report));
+    page.push_str(&format!(
+        "<footer><p>lagar {} · {} threads · {} · the whole demo took {:.0} seconds</p></footer>\n</main>\n</body>\n</html>\n",
+        env!("CARGO_PKG_VERSION"),
+        report.threads,
+        html(&report.instruction_set),
+        report.seconds
+    ));
+    page
+}
+
+fn introduction(report: &Report) -> String {
+    let original = report.rows.iter().find(|r| r.bits.is_none());
+    let smallest = report.rows.iter().filter(|r| r.bits.is_some()).min_by_key(|r| r.file_bytes);
+    let sizes = match (original, smallest) {
+        (Some(original), Some(smallest)) => format!(
+            " The original takes {}; the smallest file here {}.",
+            bytes(original.file_bytes),
+            bytes(smallest.file_bytes)
+        ),
+        _ => String::new(),
+    };
+    format!(
+        "<header><h1>One small model, four sizes</h1>\n\
+         <p>A Llama of {} parameters, trained on English novels of 1840–1920, pressed into files of \
+         different depth and measured on {} tokens of a novel it has not seen.{sizes}</p></header>\n",
+        count(report.parameters),
+        report.tokens
+    )
+}
+
+fn table(report: &Report) -> String {
+    let mut out = String::from("<section><h2>Measured</h2>\n<div class=\"wide\"><table>\n<thead><tr>");
+    for column in COLUMNS {
+        out.push_str(&format!("<th scope=\"col\">{column}</th>"));
+    }
+    out.push_str("</tr></thead>\n<tbody>\n");
+    for row in &report.rows {
+        let class = if row.bits.is_none() { " class=\"original\"" } else { "" };
+        out.push_str(&format!("<tr{class}>"));
+        for (i, cell) in row.cells().iter().enumerate() {
+            let tag = if i == 0 { "th scope=\"row\"" } else { "td" };
+            out.push_str(&format!("<{tag}>{}</{}>", html(cell), &tag[..2]));
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str(
+        "</tbody>\n</table></div>\n<dl>\
+         <dt>bits/parameter</dt><dd>eight times the size of the whole file, tokenizer and all, over the number of parameters</dd>\
+         <dt>perplexity</dt><dd>how many tokens, in effect, the model hesitates between; lower is better</dd>\
+         <dt>KL</dt><dd>mean divergence of the predictions from the original's, in nats; 0 means the same</dd>\
+         <dt>same top token</dt><dd>how often the most likely next token is the one that the original finds most likely</dd>\
+         <dt>tok/s</dt><dd>tokens generated in a second, one after another</dd></dl></section>\n",
+    );
+    out
+}
+
+fn paragraphs(report: &Report) -> String {
+    let mut out = format!(
+        "<section><h2>What each size writes</h2>\n<p>After “{}”, with the same random numbers:</p>\n",
+        html(&report.prompt)
+    );
+    for row in &report.rows {
+        out.push_str(&format!(
+            "<article><h3>{}</h3><p><span class=\"prompt\">{}</span>{}</p></article>\n",
+            html(&row.name),
+            html(&report.prompt),
+            html(&row.paragraph)
+        ));
+    }
+    out.push_str("</section>\n");
+    out
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::commands::demo::report::Row;
+
+    /// A report with made-up figures.
+    pub(in crate::commands::demo) fn sample() -> Report {
+        let row = |name: &str, bits, bpp: f64, perplexity, kl, top1| Row {
+            name: name.to_owned(),
+            bits,
+            file_bytes: (bpp * 4_459_264.0 / 8.0) as u64,
+            bits_per_parameter: bpp,
+            perplexity,
+            kl_mean: kl,
+            top1_agreement: top1,
+            tokens_per_second: 900.0,
+            press_seconds: bits.map(|_| 4.0),
+            paragraph: " the captain said <nothing> & \"left\".".to_owned(),
+        };
+        Report {
+            parameters: 4_459_264,
+            tokens: 12_288,
+            threads: 2,
+            instruction_set: "avx512".to_owned(),
+            seconds: 31.0,
+            prompt: "It was a fine morning, and".to_owned(),
+            page: "lagar-demo.html".into(),
+            rows: vec![
+                row("original", None, 16.3, 25.14, 0.0, 1.0),
+                row("2 bits", Some(2), 2.4, 31.7, 0.232, 0.78),
+                row("3 bits", Some(3), 3.4, 26.1, 0.039, 0.89),
+                row("4 bits", Some(4), 4.4, 25.4, 0.0107, 0.94),
+            ],
+        }
+    }
+
+    #[test]
+    fn the_page_needs_nothing_from_outside_and_escapes_what_models_write() {
+        let page = render(&sample());
+        for outside in ["<script", "src=", "href=", "url(", "@import"] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        assert!(page.contains("&lt;nothing&gt; &amp; &quot;left&quot;"));
+        assert!(!page.contains("<nothing>"));
+    }
+
+    #[test]
+    fn every_row_is_in_the_table_and_both_charts() {
+        let report = sample();
+        let page = render(&report);
+        for row in report.rows.iter().filter(|r| r.bits.is_some()) {
+            // Two chart labels, a row of the table, a paragraph.
+            assert_eq!(page.matches(&format!(">{}<", row.name)).count(), 4, "{}", row.name);
+        }
+        assert_eq!(page.matches("<svg").count(), 2);
+    }
+}
