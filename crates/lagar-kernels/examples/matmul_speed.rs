@@ -22,16 +22,25 @@ fn main() -> Result<(), KernelError> {
     let isas = if names.is_empty() {
         Isa::available()
     } else {
-        names.iter().map(|name| Isa::parse(name)).collect::<Result<_, _>>()?
+        names
+            .iter()
+            .map(|name| Isa::parse(name))
+            .collect::<Result<_, _>>()?
     };
     // Never 0: pages that were never written would all be the same one.
     let bytes: Vec<u8> = (0..STREAM + CODES_PADDING)
         .map(|i| ((i as u32).wrapping_mul(2654435761) >> 24) as u8 | 1)
         .collect();
-    println!("isa        K  L  table | in cache, 1 thread |   stream, GB/s    | n=4, TOP/s  | n=128, TOP/s");
-    println!("                       |  G weights/s       | 1 thread 2 threads|   1     2    |   1     2");
+    println!(
+        "isa        K  L  table | in cache, 1 thread |   stream, GB/s    | n=4, TOP/s  | n=128, TOP/s"
+    );
+    println!(
+        "                       |  G weights/s       | 1 thread 2 threads|   1     2    |   1     2"
+    );
     for isa in isas {
-        for depth in std::env::var("D").map_or((1..=8).collect::<Vec<u8>>(), |d| vec![d.parse().unwrap()]) {
+        for depth in
+            std::env::var("D").map_or((1..=8).collect::<Vec<u8>>(), |d| vec![d.parse().unwrap()])
+        {
             for window in [depth, 8] {
                 if window != depth || depth == 8 || depth == 4 {
                     line(isa, Table::trained(depth, window), &bytes)?;
@@ -64,7 +73,11 @@ fn line(isa: Isa, table: &Table, bytes: &[u8]) -> Result<(), KernelError> {
         isa.name(),
         table.depth(),
         table.window(),
-        if table.split().is_some() { "split" } else { "free" },
+        if table.split().is_some() {
+            "split"
+        } else {
+            "free"
+        },
         stream(&one)?,
         stream(&two)?,
         batch(&one, 4)?,
@@ -85,8 +98,8 @@ fn seconds_per_product(
     n: usize,
     stages: usize,
 ) -> Result<f64, KernelError> {
-    let layout = StageLayout::new(size, size, &vec![table.depth(); size / 128])
-        .expect("a shape that fits");
+    let layout =
+        StageLayout::new(size, size, &vec![table.depth(); size / 128]).expect("a shape that fits");
     let scales = vec![20; layout.scales_len()];
     let row_scales = vec![0; layout.row_scales_len()];
     let len = layout.codes_len();
@@ -97,7 +110,9 @@ fn seconds_per_product(
         })
         .collect::<Result<Vec<_>, _>>()?;
     let mut x = Activations::new(0, 0);
-    let values: Vec<f32> = (0..n * size).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
+    let values: Vec<f32> = (0..n * size)
+        .map(|i| (i * 37 % 101) as f32 - 50.0)
+        .collect();
     cpu.quantize(&values, n, size, &mut x);
     let mut y = vec![0.0; n * size];
     let mut times = Vec::new();

@@ -27,7 +27,13 @@ impl Kernel for Float32Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { ops, stage, x, ref task, .. } = self;
+        let Self {
+            ops,
+            stage,
+            x,
+            ref task,
+            ..
+        } = self;
         let (rows, vectors) = (task.units.len() * ROW_UNIT, task.vectors.clone());
         let width = stage.layout().padded_cols();
         let (sums, levels) = self.scratch.take(vectors.len() * rows, rows * GROUP);

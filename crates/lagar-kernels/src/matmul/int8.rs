@@ -62,7 +62,13 @@ impl Kernel for Int8Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { ops, stage, x, ref task, .. } = self;
+        let Self {
+            ops,
+            stage,
+            x,
+            ref task,
+            ..
+        } = self;
         let (rows, vectors) = (task.units.len() * ROW_UNIT, task.vectors.clone());
         let room = if vectors.len() == 1 { 0 } else { rows * GROUP };
         let (sums, levels) = self.scratch.take(vectors.len() * rows, room);
@@ -93,7 +99,9 @@ impl Kernel for Int8Task<'_> {
             let levels = &mut levels[..task.units.len() * tile.blocks() * UNIT];
             // SAFETY: as above.
             unsafe { (ops.decode)(&tile, task.units.clone(), levels) };
-            for (first, sums) in (vectors.clone().step_by(TOKENS)).zip(sums.chunks_mut(TOKENS * rows)) {
+            for (first, sums) in
+                (vectors.clone().step_by(TOKENS)).zip(sums.chunks_mut(TOKENS * rows))
+            {
                 let tokens = sums.len() / rows;
                 let mut x_sums = [0; TOKENS];
                 for (t, x_sum) in x_sums[..tokens].iter_mut().enumerate() {

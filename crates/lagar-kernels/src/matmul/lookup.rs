@@ -24,6 +24,10 @@ pub(super) struct Lookup {
     /// Bits per weight, `K`.
     pub(super) depth: usize,
     /// Bits per window, `L`.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "other look-ups need no widths")
+    )]
     pub(super) window: u32,
     /// How levels are found.
     pub(super) form: Form,
@@ -102,9 +106,21 @@ impl Place {
     /// of a window are its top bits, so it begins `L − depth` bits before the weight's own bits.
     pub(super) const fn of(depth: usize, scalar: bool) -> Self {
         match (depth, scalar) {
-            (8, _) => Self { lead: 1, first: 0, depth },
-            (_, true) => Self { lead: 0, first: 8, depth },
-            (_, false) => Self { lead: 0, first: depth, depth },
+            (8, _) => Self {
+                lead: 1,
+                first: 0,
+                depth,
+            },
+            (_, true) => Self {
+                lead: 0,
+                first: 8,
+                depth,
+            },
+            (_, false) => Self {
+                lead: 0,
+                first: depth,
+                depth,
+            },
         }
     }
 
