@@ -5,12 +5,15 @@ mod error;
 pub mod chat;
 pub mod checkpoint;
 pub mod generate;
+pub mod model;
 pub mod sampling;
 pub mod spec;
 pub mod tokenizer;
 
 pub use checkpoint::{Checkpoint, TensorView};
 pub use error::EngineError;
+pub use lagar_kernels::{KvCache, KvFormat};
+pub use model::{Activations, Model, ModelOptions, NoObserver, Observer, Session};
 pub use sampling::{Sampler, SamplingOptions};
 pub use spec::{ModelSpec, Role, Site, SiteId, TensorSpec};
 pub use tokenizer::{Tokenizer, TokenizerConfig};
