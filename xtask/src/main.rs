@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout)]
 
 mod bench_encode;
+mod layering;
 mod random;
 
 use anyhow::{Result, bail};
@@ -10,6 +11,7 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   bench-encode        weights encoded per second and core, by depth and instruction set
+  layering            checks the dependencies between crates
 ";
 
 fn main() -> Result<()> {
@@ -19,6 +21,7 @@ fn main() -> Result<()> {
     };
     match command.as_str() {
         "bench-encode" => bench_encode::run(options),
+        "layering" => layering::check(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").as_path()),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

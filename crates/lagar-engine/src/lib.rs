@@ -1,14 +1,18 @@
 //! Runs language models from checkpoints and from pressed files.
 
-pub mod chat;
 mod error;
 
+pub mod chat;
+pub mod checkpoint;
 pub mod generate;
 pub mod sampling;
+pub mod spec;
 pub mod tokenizer;
 
 pub use chat::{ChatTemplate, Message};
+pub use checkpoint::{Checkpoint, TensorView};
 pub use error::EngineError;
 pub use generate::{GenerateOptions, GenerationConfig, Generator, StopReason};
 pub use sampling::{Sampler, SamplingOptions};
+pub use spec::{ModelSpec, Role, Site, SiteId, TensorSpec};
 pub use tokenizer::{Tokenizer, TokenizerConfig};

@@ -17,4 +17,28 @@ pub enum KernelError {
         /// The instruction set that was asked for.
         isa: Isa,
     },
+    /// A part of a window stage does not have the length of its layout.
+    #[error("{what} of a {rows} × {cols} stage have {found} bytes; its layout needs {expected}")]
+    StageLength {
+        /// `"codes"`, `"scales"` or `"row scales"`.
+        what: &'static str,
+        /// Rows of the stage.
+        rows: usize,
+        /// Columns of the stage.
+        cols: usize,
+        /// Bytes of the layout.
+        expected: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// A column group has another depth than the stage's table.
+    #[error("column group {group} has depth {depth}, but the stage's table {table_depth}")]
+    StageDepth {
+        /// The group.
+        group: usize,
+        /// Its depth.
+        depth: u8,
+        /// The depth of the table.
+        table_depth: u8,
+    },
 }

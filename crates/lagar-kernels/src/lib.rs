@@ -13,13 +13,18 @@
 
 mod cpu;
 mod error;
+mod float;
+mod gemm;
 mod isa;
+mod matmul;
 mod pool;
 pub mod simd;
 mod viterbi;
 
 pub use cpu::Cpu;
 pub use error::KernelError;
+pub use float::{AttentionArgs, DenseWeight, KvCache, KvFormat};
 pub use isa::Isa;
+pub use matmul::WindowStage;
 pub use pool::{Disjoint, Pool};
 pub use viterbi::Encoder;

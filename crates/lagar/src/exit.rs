@@ -1,6 +1,9 @@
 //! The exit codes, and what is said on the way out. Nothing else decides either.
 
 use crate::terminal;
+use lagar_engine::EngineError;
+use lagar_format::FormatError;
+use lagar_press::PressError;
 use std::fmt::{self, Display};
 use std::io;
 use std::process::ExitCode;
@@ -88,6 +91,7 @@ pub(crate) fn stdout_error(error: io::Error) -> anyhow::Error {
     }
 }
 
+/// The code of the first cause whose fault is known: said by a command, or plain from the library's error.
 fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if cause.is::<StdoutClosed>() {
@@ -96,8 +100,45 @@ fn code(error: &anyhow::Error) -> u8 {
         if let Some(attributed) = cause.downcast_ref::<Attributed>() {
             return attributed.fault.code();
         }
+        if let Some(error) = cause.downcast_ref() {
+            return press_code(error);
+        }
+        if let Some(error) = cause.downcast_ref() {
+            return engine_code(error);
+        }
+        if let Some(error) = cause.downcast_ref() {
+            return format_code(error);
+        }
     }
     FAILED
+}
+
+fn press_code(error: &PressError) -> u8 {
+    match error {
+        PressError::Interrupted => INTERRUPTED,
+        PressError::Bits { .. } => USAGE,
+        PressError::NotFinite { .. }
+        | PressError::Hessian { .. }
+        | PressError::TextTooShort { .. }
+        | PressError::Mismatch { .. }
+        | PressError::Vocabulary { .. } => BAD_INPUT,
+        PressError::Engine(error) => engine_code(error),
+        PressError::Format(error) => format_code(error),
+        _ => FAILED,
+    }
+}
+
+/// The engine only reads: what it refuses is in its input.
+fn engine_code(error: &EngineError) -> u8 {
+    match error {
+        EngineError::MissingTier { .. } | EngineError::SamplingOption { .. } | EngineError::EmptyPrompt => USAGE,
+        _ => BAD_INPUT,
+    }
+}
+
+/// Of a file that was to be written; commands that open one say that it is input.
+fn format_code(error: &FormatError) -> u8 {
+    if error.is_bad_input() { BAD_INPUT } else { FAILED }
 }
 
 /// The causes of an error on one line, each said once.

@@ -39,13 +39,25 @@ pub(super) fn read_carried(folder: &Path) -> Result<Vec<(String, Region)>, Engin
     Ok(files)
 }
 
-/// The names of the safetensors files, sorted, and for a sharded checkpoint which tensor its index
-/// places in which. As in `transformers`, a single file goes before an index.
-pub(super) fn weight_names(
-    folder: &Path,
-) -> Result<(Vec<String>, BTreeMap<String, String>), EngineError> {
+/// The safetensors files of a folder.
+#[derive(Default)]
+pub(super) struct Weights {
+    /// Their names, sorted.
+    pub(super) names: Vec<String>,
+    /// The index of a sharded checkpoint: its name and bytes.
+    pub(super) index: Option<(String, Region)>,
+    /// Which tensor the index places in which file.
+    pub(super) placed: BTreeMap<String, String>,
+}
+
+/// Finds the safetensors files. As in `transformers`, a single file goes before an index.
+pub(super) fn weights(folder: &Path) -> Result<Weights, EngineError> {
     if folder.join(SINGLE).is_file() {
-        return Ok((vec![SINGLE.into()], BTreeMap::new()));
+        let names = vec![SINGLE.into()];
+        return Ok(Weights {
+            names,
+            ..Weights::default()
+        });
     }
     let file = shown(folder, INDEX);
     let json = read_optional(&folder.join(INDEX))?.ok_or_else(|| EngineError::MissingFile {
@@ -83,7 +95,11 @@ pub(super) fn weight_names(
             });
         }
     }
-    Ok((shards.into_iter().collect(), placed))
+    Ok(Weights {
+        names: shards.into_iter().collect(),
+        index: Some((INDEX.to_owned(), Region::from_vec(json))),
+        placed,
+    })
 }
 
 fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, EngineError> {

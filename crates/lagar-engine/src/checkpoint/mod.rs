@@ -27,25 +27,16 @@ use crate::spec::ModelSpec;
 pub struct Checkpoint {
     path: PathBuf,
     spec: ModelSpec,
+    /// Name and bytes, sorted by name.
     files: Vec<(String, Region)>,
-    weights: Vec<WeightFile>,
     tensors: BTreeMap<String, Located>,
-}
-
-/// A safetensors file of a checkpoint.
-#[derive(Debug, Clone)]
-pub struct WeightFile {
-    /// Its name in the folder.
-    pub name: String,
-    /// All its bytes.
-    pub region: Region,
 }
 
 /// Where a tensor lies.
 #[derive(Debug, Clone)]
 struct Located {
-    /// Position in `weights`.
-    file: usize,
+    /// The name of its file.
+    file: String,
     /// As the header of the file describes it.
     entry: Entry,
 }
@@ -58,44 +49,36 @@ impl Checkpoint {
     /// of the wrong shape, or not F32, F16 or BF16. The error names file and tensor.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, EngineError> {
         let path = path.as_ref();
-        let files = files::read_carried(path)?;
-        let config = files
-            .iter()
-            .find(|(name, _)| name == "config.json")
-            .map(|(_, bytes)| bytes)
-            .ok_or_else(|| EngineError::MissingFile {
-                path: path.into(),
-                file: "config.json".into(),
-            })?;
+        let mut files = files::read_carried(path)?;
+        let config = files.iter().find(|(name, _)| name == "config.json");
+        let (_, config) = config.ok_or_else(|| EngineError::MissingFile {
+            path: path.into(),
+            file: "config.json".into(),
+        })?;
         let spec = ModelSpec::from_config(&shown(path, "config.json"), config)?;
-        let (names, placed) = files::weight_names(path)?;
-        let mut weights = Vec::with_capacity(names.len());
+        let weights = files::weights(path)?;
         let mut tensors: BTreeMap<String, Located> = BTreeMap::new();
-        for name in names {
+        for name in weights.names {
             let region = os::map(&path.join(&name))?;
-            let shown = shown(path, &name);
-            for (tensor, entry) in parse(&shown, &region)? {
-                let file = weights.len();
-                let located = Located { file, entry };
-                if let Some(other) = tensors.insert(tensor.clone(), located) {
-                    let other: &WeightFile = &weights[other.file];
-                    return Err(EngineError::tensor(
-                        &shown,
-                        &tensor,
-                        format!("is also in {}; a tensor has one place", other.name),
-                    ));
+            for (tensor, entry) in parse(&shown(path, &name), &region)? {
+                if let Some(other) = tensors.get(&tensor) {
+                    let problem = format!("is also in {}; a tensor has one place", other.file);
+                    return Err(EngineError::tensor(&shown(path, &name), &tensor, problem));
                 }
+                let file = name.clone();
+                tensors.insert(tensor, Located { file, entry });
             }
-            weights.push(WeightFile { name, region });
+            files.push((name, region));
         }
+        files.extend(weights.index);
+        files.sort_by(|(a, _), (b, _)| a.cmp(b));
         let checkpoint = Self {
             path: path.into(),
             spec,
             files,
-            weights,
             tensors,
         };
-        checkpoint.check_placement(&placed)?;
+        checkpoint.check_placement(&weights.placed)?;
         checkpoint.check_tensors()?;
         Ok(checkpoint)
     }
@@ -110,20 +93,16 @@ impl Checkpoint {
         &self.spec
     }
 
-    /// The small files that belong to a model (configuration, tokenizer, chat template), by name.
+    /// Every file that was read, with its bytes, sorted by name: configuration, tokenizer, chat
+    /// template, safetensors and their index.
     pub fn files(&self) -> &[(String, Region)] {
         &self.files
     }
 
-    /// A small file's bytes.
-    pub fn file(&self, name: &str) -> Option<&[u8]> {
+    /// A file's bytes.
+    pub fn file(&self, name: &str) -> Option<&Region> {
         let (_, bytes) = self.files.iter().find(|(known, _)| known == name)?;
         Some(bytes)
-    }
-
-    /// The safetensors files, in the order of their names.
-    pub fn weights(&self) -> &[WeightFile] {
-        &self.weights
     }
 
     /// The names of all tensors, sorted. Besides those of [`ModelSpec::tensors`] there may be some
@@ -145,10 +124,9 @@ impl Checkpoint {
                     tensor: name.into(),
                     expected: self.expected_shape(name),
                 })?;
-        let weights = &self.weights[*file];
-        let region = weights.region.slice(entry.range.clone());
+        let region = self.file(file).and_then(|r| r.slice(entry.range.clone()));
         Ok(TensorView {
-            file: shown(&self.path, &weights.name),
+            file: shown(&self.path, file),
             name: name.into(),
             dtype: entry.dtype,
             shape: entry.shape.clone(),
@@ -166,7 +144,7 @@ impl Checkpoint {
     fn check_placement(&self, placed: &BTreeMap<String, String>) -> Result<(), EngineError> {
         for (tensor, shard) in placed {
             let found = self.tensors.get(tensor);
-            if found.is_none_or(|found| self.weights[found.file].name != *shard) {
+            if found.is_none_or(|found| found.file != *shard) {
                 return Err(EngineError::tensor(
                     &shown(&self.path, shard),
                     tensor,

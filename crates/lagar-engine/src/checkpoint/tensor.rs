@@ -2,7 +2,6 @@
 
 use half::{bf16, f16};
 use lagar_format::{Dtype, Region};
-use lagar_kernels::DenseWeight;
 
 use super::is_computable;
 use crate::EngineError;
@@ -81,19 +80,6 @@ impl TensorView {
             return Err(EngineError::tensor(&self.file, &self.name, problem));
         }
         Ok(())
-    }
-}
-
-/// Dense weights as the kernels take them.
-///
-/// # Panics
-/// If the type is not F32, F16 or BF16.
-pub(crate) fn dense(dtype: Dtype, bytes: &[u8]) -> DenseWeight<'_> {
-    match dtype {
-        Dtype::F32 => DenseWeight::F32(bytes),
-        Dtype::F16 => DenseWeight::F16(bytes),
-        Dtype::BF16 => DenseWeight::Bf16(bytes),
-        other => panic!("{other} was refused on opening"),
     }
 }
 

@@ -157,9 +157,19 @@ pub(super) fn describe(
             },
             mlp_norm: norm(format!("{at}.post_attention_layernorm.weight"), hidden),
             mlp: Mlp::SwiGlu {
-                gate: linear(format!("{at}.mlp.gate_proj"), inner, hidden, traits.mlp_bias),
+                gate: linear(
+                    format!("{at}.mlp.gate_proj"),
+                    inner,
+                    hidden,
+                    traits.mlp_bias,
+                ),
                 up: linear(format!("{at}.mlp.up_proj"), inner, hidden, traits.mlp_bias),
-                down: linear(format!("{at}.mlp.down_proj"), hidden, inner, traits.mlp_bias),
+                down: linear(
+                    format!("{at}.mlp.down_proj"),
+                    hidden,
+                    inner,
+                    traits.mlp_bias,
+                ),
             },
         }
     };

@@ -12,6 +12,24 @@ fn fill(seed: usize, len: usize) -> Vec<u8> {
         .collect()
 }
 
+/// Tiles of these lengths: each a zero byte and a stream, and zeros behind the last.
+fn codes(seed: usize, tiles: &[usize]) -> Vec<u8> {
+    let mut codes = Vec::new();
+    for &len in tiles {
+        codes.push(0);
+        codes.extend(fill(seed + len, len));
+    }
+    codes.extend([0; 64]);
+    codes
+}
+
+/// Row scales as bf16, from 1 on.
+fn row_scales(rows: u16) -> Vec<u8> {
+    (0..rows)
+        .flat_map(|row| (0x3f80 + 3 * row).to_le_bytes())
+        .collect()
+}
+
 /// Two tiers: a linear of 20 × 300 in two stages, a norm that the second tier replaces, a file.
 pub(crate) fn writer() -> Writer {
     let mut writer = Writer::new(Index {
@@ -63,9 +81,9 @@ pub(crate) fn writer() -> Writer {
         tier: 0,
         table: writer.table(split),
         depths: vec![2, 0, 2],
-        codes: writer.part(fill(4, 2 + 32 * (128 + 44) * 2 / 8 + 64)),
+        codes: writer.part(codes(4, &[32 * 128 * 2 / 8, 32 * 44 * 2 / 8])),
         scales: writer.part(fill(5, 64)),
-        row_scales: vec![writer.part(fill(6, 64))],
+        row_scales: vec![writer.part(row_scales(32))],
     };
     let empty = writer.part(Vec::new());
     let tier = writer.begin_tier("RG");
@@ -73,9 +91,9 @@ pub(crate) fn writer() -> Writer {
         tier,
         table: writer.table(ternary),
         depths: vec![0, 1, 0],
-        codes: writer.part(fill(7, 1 + 32 * 128 / 8 + 64)),
+        codes: writer.part(codes(7, &[32 * 128 / 8])),
         scales: writer.part(fill(8, 32)),
-        row_scales: vec![writer.part(fill(9, 64))],
+        row_scales: vec![writer.part(row_scales(32))],
     };
     norm.push(writer.part(fill(10, 600)));
     writer.tensor(TensorRecord {

@@ -43,6 +43,8 @@ impl Simd for Avx2 {
     type F32 = Pair;
     type Mask = Pair;
 
+    const REGISTERS: usize = 8;
+
     #[inline(always)]
     fn splat(self, v: f32) -> Pair {
         // SAFETY: the token proves AVX2.
@@ -71,34 +73,34 @@ impl Simd for Avx2 {
         unsafe { (_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
     }
     #[inline(always)]
-    fn load_f16(self, from: &[u16; LANES]) -> Pair {
+    fn load_f16(self, from: &[u8; 32]) -> Pair {
         let from = from.as_ptr();
         // SAFETY: the token proves AVX2 and F16C; the array is 32 readable bytes.
         unsafe {
             (
                 _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
-                _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())),
+                _mm256_cvtph_ps(_mm_loadu_si128(from.add(16).cast())),
             )
         }
     }
     #[inline(always)]
-    fn store_f16(self, v: Pair, to: &mut [u16; LANES]) {
+    fn store_f16(self, v: Pair, to: &mut [u8; 32]) {
         const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
         let halves = both!(_mm256_cvtps_ph::<NEAREST>, v);
         let to = to.as_mut_ptr();
         // SAFETY: the token proves AVX2; the array is 32 writable bytes.
         unsafe {
             _mm_storeu_si128(to.cast(), halves.0);
-            _mm_storeu_si128(to.add(8).cast(), halves.1);
+            _mm_storeu_si128(to.add(16).cast(), halves.1);
         }
     }
     #[inline(always)]
-    fn load_bf16(self, from: &[u16; LANES]) -> Pair {
+    fn load_bf16(self, from: &[u8; 32]) -> Pair {
         let from = from.as_ptr();
         // SAFETY: the token proves AVX2; the array is 32 readable bytes.
         unsafe {
             let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
-            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(8).cast()));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(16).cast()));
             (
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),

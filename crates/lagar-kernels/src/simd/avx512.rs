@@ -35,6 +35,8 @@ impl Simd for Avx512 {
     type F32 = __m512;
     type Mask = __mmask16;
 
+    const REGISTERS: usize = 32;
+
     #[inline(always)]
     fn splat(self, v: f32) -> __m512 {
         // SAFETY: the token proves AVX-512.
@@ -56,12 +58,12 @@ impl Simd for Avx512 {
         unsafe { _mm512_loadu_ps(from.as_ptr().cast()) }
     }
     #[inline(always)]
-    fn load_f16(self, from: &[u16; LANES]) -> __m512 {
+    fn load_f16(self, from: &[u8; 32]) -> __m512 {
         // SAFETY: the token proves AVX-512; the array is 32 readable bytes.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) }
     }
     #[inline(always)]
-    fn store_f16(self, v: __m512, to: &mut [u16; LANES]) {
+    fn store_f16(self, v: __m512, to: &mut [u8; 32]) {
         // SAFETY: the token proves AVX-512; the array is 32 writable bytes.
         unsafe {
             let half = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
@@ -69,7 +71,7 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    fn load_bf16(self, from: &[u16; LANES]) -> __m512 {
+    fn load_bf16(self, from: &[u8; 32]) -> __m512 {
         // SAFETY: the token proves AVX-512; the array is 32 readable bytes.
         unsafe {
             let half = _mm256_loadu_si256(from.as_ptr().cast());

@@ -57,6 +57,9 @@ pub trait Simd: Copy {
     /// One truth value per lane.
     type Mask: Copy;
 
+    /// How many vectors of 16 lanes the registers hold: the room of a kernel's accumulators.
+    const REGISTERS: usize;
+
     /// All lanes `v`.
     fn splat(self, v: f32) -> Self::F32;
     /// Lane `i` from `from[i]`.
@@ -65,12 +68,12 @@ pub trait Simd: Copy {
     fn store(self, v: Self::F32, to: &mut [f32; LANES]);
     /// 16 little-endian `f32` at any alignment.
     fn load_f32_bytes(self, from: &[u8; 64]) -> Self::F32;
-    /// 16 little-endian IEEE half floats (bits), exactly.
-    fn load_f16(self, from: &[u16; LANES]) -> Self::F32;
-    /// 16 IEEE half floats (bits), rounded to nearest, ties to even.
-    fn store_f16(self, v: Self::F32, to: &mut [u16; LANES]);
-    /// 16 bf16 (bits), exactly.
-    fn load_bf16(self, from: &[u16; LANES]) -> Self::F32;
+    /// 16 little-endian IEEE half floats at any alignment, exactly.
+    fn load_f16(self, from: &[u8; 32]) -> Self::F32;
+    /// 16 little-endian IEEE half floats, rounded to nearest, ties to even.
+    fn store_f16(self, v: Self::F32, to: &mut [u8; 32]);
+    /// 16 little-endian bf16 at any alignment, exactly.
+    fn load_bf16(self, from: &[u8; 32]) -> Self::F32;
     /// 16 signed bytes, exactly.
     fn load_i8(self, from: &[i8; LANES]) -> Self::F32;
     /// Lanes that hold integers in −128..=127, as signed bytes. (Other values give unspecified bytes.)

@@ -63,6 +63,8 @@ impl Simd for Neon {
     type F32 = Quad;
     type Mask = [uint32x4_t; 4];
 
+    const REGISTERS: usize = 8;
+
     #[inline(always)]
     fn splat(self, v: f32) -> Quad {
         each!(|_i| vdupq_n_f32(v))
@@ -83,19 +85,26 @@ impl Simd for Neon {
         each!(|i| vreinterpretq_f32_u8(vld1q_u8(from.as_ptr().add(16 * i))))
     }
     #[inline(always)]
-    fn load_f16(self, from: &[u16; LANES]) -> Quad {
+    fn load_f16(self, from: &[u8; 32]) -> Quad {
         // The array is 32 readable bytes.
-        each!(|i| widen_f16(vld1_u16(from.as_ptr().add(4 * i))))
+        each!(|i| widen_f16(vreinterpret_u16_u8(vld1_u8(from.as_ptr().add(8 * i)))))
     }
     #[inline(always)]
-    fn store_f16(self, v: Quad, to: &mut [u16; LANES]) {
+    fn store_f16(self, v: Quad, to: &mut [u8; 32]) {
         // The array is 32 writable bytes.
-        each!(|i| vst1_u16(to.as_mut_ptr().add(4 * i), narrow_f16(v[i])));
+        each!(|i| vst1_u8(
+            to.as_mut_ptr().add(8 * i),
+            vreinterpret_u8_u16(narrow_f16(v[i]))
+        ));
     }
     #[inline(always)]
-    fn load_bf16(self, from: &[u16; LANES]) -> Quad {
+    fn load_bf16(self, from: &[u8; 32]) -> Quad {
         // The array is 32 readable bytes.
-        each!(|i| vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.as_ptr().add(4 * i)))))
+        each!(
+            |i| vreinterpretq_f32_u32(vshll_n_u16::<16>(vreinterpret_u16_u8(vld1_u8(
+                from.as_ptr().add(8 * i)
+            ))))
+        )
     }
     #[inline(always)]
     fn load_i8(self, from: &[i8; LANES]) -> Quad {

@@ -1,6 +1,6 @@
 //! The portable path: arrays and plain loops. It defines what every operation means.
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::{LANES, Simd};
 
@@ -16,6 +16,8 @@ fn map(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; L
 impl Simd for Portable {
     type F32 = [f32; LANES];
     type Mask = u16;
+
+    const REGISTERS: usize = 8;
 
     #[inline(always)]
     fn splat(self, v: f32) -> Self::F32 {
@@ -35,16 +37,20 @@ impl Simd for Portable {
         std::array::from_fn(|i| f32::from_le_bytes(values[i]))
     }
     #[inline(always)]
-    fn load_f16(self, from: &[u16; LANES]) -> Self::F32 {
-        from.map(|bits| f16::from_bits(bits).to_f32_const())
+    fn load_f16(self, from: &[u8; 32]) -> Self::F32 {
+        let (values, _) = from.as_chunks::<2>();
+        std::array::from_fn(|i| f16::from_le_bytes(values[i]).to_f32_const())
     }
     #[inline(always)]
-    fn store_f16(self, v: Self::F32, to: &mut [u16; LANES]) {
-        *to = v.map(|v| f16::from_f32_const(v).to_bits());
+    fn store_f16(self, v: Self::F32, to: &mut [u8; 32]) {
+        for (to, v) in to.as_chunks_mut::<2>().0.iter_mut().zip(v) {
+            *to = f16::from_f32_const(v).to_le_bytes();
+        }
     }
     #[inline(always)]
-    fn load_bf16(self, from: &[u16; LANES]) -> Self::F32 {
-        from.map(|bits| f32::from_bits(u32::from(bits) << 16))
+    fn load_bf16(self, from: &[u8; 32]) -> Self::F32 {
+        let (values, _) = from.as_chunks::<2>();
+        std::array::from_fn(|i| bf16::from_le_bytes(values[i]).to_f32_const())
     }
     #[inline(always)]
     fn load_i8(self, from: &[i8; LANES]) -> Self::F32 {

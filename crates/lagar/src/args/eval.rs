@@ -16,8 +16,8 @@ Examples:
   lagar eval qwen.lagar --text wiki.txt
   lagar eval qwen.lagar --text wiki.txt --reference Qwen3-0.6B --tokens 20000 --json
 
-Losses are in nats (natural logarithm). perplexity = exp(loss per token); lower is better. KL says how
-far the model's predictions are from the original's; 0 means the same.")]
+Losses are in nats (natural logarithm). perplexity = exp(loss per token); lower is better.
+KL says how far the model's predictions are from the original's; 0 means the same.")]
 pub(crate) struct EvalArgs {
     /// A .lagar file or a checkpoint folder
     #[arg(value_name = "MODEL")]
@@ -39,11 +39,16 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "N")]
     pub(crate) tokens: Option<NonZeroUsize>,
 
+    /// Also give loss and KL for each power-of-two range of positions in a window
+    #[arg(long)]
+    pub(crate) by_position: bool,
+
     /// Quality level of the file to measure [default: the best one it holds]
     #[arg(long, value_name = "TIER")]
     pub(crate) tier: Option<String>,
 
-    /// How keys and values of past tokens are kept
-    #[arg(long, value_name = "KIND", default_value = "f32")]
-    pub(crate) kv: KvKind,
+    /// How keys and values of past tokens are kept [default: f16 with pressed weights and int8
+    /// activations, else f32]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kv: Option<KvKind>,
 }

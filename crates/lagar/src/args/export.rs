@@ -33,10 +33,7 @@ pub(crate) struct ExportArgs {
 /// Number format of an exported checkpoint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum ExportDtype {
-    /// 32-bit floats
     F32,
-    /// 16-bit floats with the range of f32
     Bf16,
-    /// 16-bit floats of IEEE 754
     F16,
 }

@@ -75,7 +75,7 @@ pub(crate) struct SamplingArgs {
     pub(crate) top_k: Option<usize>,
 
     /// Choose among the most likely tokens that together reach this probability
-    #[arg(long, value_name = "P", value_parser = probability)]
+    #[arg(long, value_name = "P", value_parser = top_p)]
     pub(crate) top_p: Option<f32>,
 
     /// Drop tokens less likely than this share of the most likely one
@@ -95,12 +95,13 @@ pub(crate) struct SamplingArgs {
     pub(crate) stop: Vec<String>,
 
     /// Quality level of the file to run [default: the best one it holds]
-    #[arg(long, value_name = "TIER")]
+    #[arg(long, value_name = "TIER", help_heading = "Options")]
     pub(crate) tier: Option<String>,
 
-    /// How keys and values of past tokens are kept: f16 halves their memory
-    #[arg(long, value_name = "KIND", default_value = "f16")]
-    pub(crate) kv: KvKind,
+    /// How keys and values of past tokens are kept [default: f16 with pressed weights and int8
+    /// activations, else f32]
+    #[arg(long, value_name = "KIND", help_heading = "Options")]
+    pub(crate) kv: Option<KvKind>,
 }
 
 fn number(text: &str) -> Result<f32, String> {
@@ -118,6 +119,13 @@ fn temperature(text: &str) -> Result<f32, String> {
 fn probability(text: &str) -> Result<f32, String> {
     let value = number(text)?;
     if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("must lie between 0 and 1".to_owned()) }
+}
+
+fn top_p(text: &str) -> Result<f32, String> {
+    match probability(text)? {
+        0.0 => Err("must be above 0".to_owned()),
+        value => Ok(value),
+    }
 }
 
 fn penalty(text: &str) -> Result<f32, String> {

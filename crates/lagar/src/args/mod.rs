@@ -37,28 +37,31 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-const EXAMPLES: &str = "\
+macro_rules! examples {
+    () => {
+        "\
 Examples:
   lagar demo                                     press and run a small model that is built in
   lagar press Qwen3-0.6B -o qwen.lagar --bits 4  press a checkpoint folder at 4 bits a weight
   lagar run qwen.lagar \"Why is the sky blue?\"    ask it something
   lagar eval qwen.lagar --text some.txt --reference Qwen3-0.6B
-                                                 how much was lost?";
+                                                 how much was lost?"
+    };
+}
 
-const AFTER_LONG: &str = "\
-Examples:
-  lagar demo                                     press and run a small model that is built in
-  lagar press Qwen3-0.6B -o qwen.lagar --bits 4  press a checkpoint folder at 4 bits a weight
-  lagar run qwen.lagar \"Why is the sky blue?\"    ask it something
-  lagar eval qwen.lagar --text some.txt --reference Qwen3-0.6B
-                                                 how much was lost?
+const EXAMPLES: &str = examples!();
+
+const AFTER_LONG: &str = concat!(
+    examples!(),
+    "
 
 Environment:
   LAGAR_ISA  instruction set to use instead of the best one, for comparing and testing
   NO_COLOR   when set, no colours
 
 Exit codes:
-  0 done · 1 the work failed · 2 wrong usage · 3 bad input (file or data) · 130 interrupted";
+  0 done · 1 the work failed · 2 wrong usage · 3 bad input (file or data) · 130 interrupted"
+);
 
 /// Options that every command takes.
 #[derive(Debug, Args)]
@@ -70,7 +73,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
 
-    /// Arithmetic of pressed weights: int8 is fast, f32 is for reference
+    /// What the inputs of pressed weights are rounded to: int8 is fast, f32 is for reference
     #[arg(long, global = true, value_name = "KIND", default_value = "int8")]
     pub(crate) activations: ActivationKind,
 
@@ -90,18 +93,14 @@ pub(crate) struct Global {
 /// What the inputs of pressed weights are rounded to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum ActivationKind {
-    /// 8-bit integers, one scale for each 128 values
     Int8,
-    /// 32-bit floats, no rounding
     F32,
 }
 
 /// How the keys and values of past tokens are kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum KvKind {
-    /// 16-bit floats
     F16,
-    /// 32-bit floats
     F32,
 }
 

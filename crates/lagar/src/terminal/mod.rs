@@ -3,14 +3,16 @@
 mod escape;
 mod number;
 mod progress;
+mod reporter;
 mod table;
 
 pub(crate) use escape::{Streamed, escape};
 pub(crate) use number::{bytes, count, duration};
-pub(crate) use progress::Progress;
+pub(crate) use reporter::Reporter;
 pub(crate) use table::{Align, Table};
 
 use crate::exit;
+use progress::Progress;
 use anstyle::{AnsiColor, Style};
 use std::io::Write;
 
@@ -47,10 +49,6 @@ impl Messages {
         if self.verbose {
             let _ = writeln!(anstream::stderr(), "{FAINT}{}{FAINT:#}", escape(message));
         }
-    }
-
-    pub(crate) fn progress(&self) -> Progress {
-        Progress::new(self.quiet)
     }
 }
 

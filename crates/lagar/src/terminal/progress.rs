@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 /// How often a plain line appears where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
-/// Shows how far the work is. Work is reported stage by stage: `set("calibrating", 3, 10)`.
+/// Shows how far the work is: phase by phase, each of so many steps of any kind.
 #[derive(Debug)]
 pub(crate) struct Progress {
     display: Display,
-    stage: String,
+    phase: String,
+    done: u64,
+    total: u64,
     started: Instant,
 }
 
@@ -33,39 +35,44 @@ impl Progress {
         } else {
             Display::Lines { last: now }
         };
-        Self { display, stage: String::new(), started: now }
+        Self { display, phase: String::new(), done: 0, total: 0, started: now }
     }
 
-    /// `done` of `total` units of `stage` are finished; units may be of any kind.
-    pub(crate) fn set(&mut self, stage: &str, done: u64, total: u64) {
-        if stage != self.stage {
-            self.stage.clear();
-            self.stage.push_str(stage);
-            self.started = Instant::now();
-            if let Display::Bar(bar) = &mut self.display {
-                bar.finish_and_clear();
-                *bar = new_bar(stage, total);
-            }
+    /// Begins a phase of `total` steps.
+    pub(crate) fn phase(&mut self, name: &str, total: u64) {
+        self.clear();
+        (self.phase, self.done, self.total) = (escape(name), 0, total);
+        self.started = Instant::now();
+        if let Display::Bar(bar) = &mut self.display {
+            *bar = new_bar(&self.phase, total);
         }
+    }
+
+    /// So many more steps of the phase are done.
+    pub(crate) fn advance(&mut self, steps: u64) {
+        self.done = self.done.saturating_add(steps).min(self.total);
         match &mut self.display {
             Display::Silent => {}
-            Display::Bar(bar) => {
-                bar.set_length(total);
-                bar.set_position(done);
+            Display::Bar(bar) => bar.set_position(self.done),
+            Display::Lines { last } if last.elapsed() >= LINE_EVERY => {
+                *last = Instant::now();
+                // Progress that cannot be shown is no reason to stop the work.
+                let _ = writeln!(std::io::stderr(), "{}", line(&self.phase, self.done, self.total, self.started.elapsed()));
             }
-            Display::Lines { last } => {
-                if last.elapsed() >= LINE_EVERY {
-                    *last = Instant::now();
-                    // Progress that cannot be shown is no reason to stop the work.
-                    let _ = writeln!(std::io::stderr(), "{}", line(stage, done, total, self.started.elapsed()));
-                }
-            }
+            Display::Lines { .. } => {}
+        }
+    }
+
+    /// Writes something else to the terminal without disturbing the bar.
+    pub(crate) fn aside(&self, write: impl FnOnce()) {
+        match &self.display {
+            Display::Bar(bar) => bar.suspend(write),
+            _ => write(),
         }
     }
 
     /// Takes the bar away, so that other output can follow.
     pub(crate) fn clear(&mut self) {
-        self.stage.clear();
         if let Display::Bar(bar) = &self.display {
             bar.finish_and_clear();
         }
@@ -78,19 +85,20 @@ impl Drop for Progress {
     }
 }
 
-fn new_bar(stage: &str, total: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:<14} {bar:32} {percent:>3} %  {eta} left")
+fn new_bar(phase: &str, total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {bar:32} {percent:>3} %  {eta} left")
         .expect("the template is a constant");
-    let bar = ProgressBar::new(total).with_style(style).with_message(escape(stage));
+    let bar = ProgressBar::new(total).with_style(style).with_message(phase.to_owned());
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }
 
-/// A line such as `encoding: 40 of 186, about 12 s left`.
-fn line(stage: &str, done: u64, total: u64, elapsed: Duration) -> String {
-    let mut line = format!("{}: {done} of {total}", escape(stage));
-    if done > 0 && total > done {
-        let left = elapsed.mul_f64((total - done) as f64 / done as f64);
+/// A line such as `Pressing: 40 %, about 12 s left`.
+fn line(phase: &str, done: u64, total: u64, elapsed: Duration) -> String {
+    let share = if total == 0 { 1.0 } else { done as f64 / total as f64 };
+    let mut line = format!("{phase}: {:.0} %", 100.0 * share);
+    if share > 0.0 && share < 1.0 {
+        let left = elapsed.mul_f64((1.0 - share) / share);
         line.push_str(&format!(", about {} left", duration(left)));
     }
     line
@@ -103,8 +111,9 @@ mod tests {
     #[test]
     fn a_plain_line_says_how_long_it_takes() {
         let minute = Duration::from_secs(60);
-        assert_eq!(line("encoding", 40, 120, minute), "encoding: 40 of 120, about 2 min 0 s left");
-        assert_eq!(line("encoding", 0, 120, minute), "encoding: 0 of 120");
-        assert_eq!(line("encoding", 120, 120, minute), "encoding: 120 of 120");
+        assert_eq!(line("Pressing", 40, 120, minute), "Pressing: 33 %, about 2 min 0 s left");
+        assert_eq!(line("Pressing", 0, 120, minute), "Pressing: 0 %");
+        assert_eq!(line("Pressing", 120, 120, minute), "Pressing: 100 %");
+        assert_eq!(line("Pressing", 0, 0, minute), "Pressing: 100 %");
     }
 }

@@ -1,5 +1,180 @@
-//! `lagar demo`.
+//! `lagar demo`: press the built-in model at several depths, measure, show.
+
 mod assets;
 mod chart;
 mod page;
 mod report;
+
+pub(crate) use assets::CALIBRATION;
+
+use super::completion::{self, Completion};
+use super::eval::Measured;
+use super::model;
+use crate::args::DemoArgs;
+use crate::context::Context;
+use crate::interrupt::{Interrupt, Second};
+use crate::terminal::{self, Reporter, duration, escape, heading};
+use anyhow::Context as _;
+use lagar_engine::Model;
+use lagar_engine::sampling::SamplingOptions;
+use lagar_kernels::Cpu;
+use lagar_press::{EvaluationOptions, PressOptions, Request, evaluate};
+use report::{Report, Row};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use tempfile::TempDir;
+
+/// Depths that are pressed.
+const BITS: [u8; 3] = [2, 3, 4];
+/// Tokens of the evaluation text that are scored, and the window that the model was trained with.
+const TOKENS: usize = 12_288;
+const CONTEXT: usize = 256;
+const PROMPT: &str = "It was a fine morning, and";
+/// Length of a paragraph.
+const PARAGRAPH: usize = 120;
+/// How often a generation is timed; the fastest counts, since nothing makes it faster than it is.
+const TIMED: usize = 3;
+const PAGE: &str = "lagar-demo.html";
+const CHECKPOINT: &str = "novels4m";
+
+pub(crate) fn demo(context: &Context, args: &DemoArgs) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let interrupt = Interrupt::catch(Second::Exits)?;
+    let temporary;
+    let (folder, page) = match &args.output {
+        Some(folder) => {
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            (folder.as_path(), folder.join(PAGE))
+        }
+        None => {
+            temporary = TempDir::with_prefix("lagar-demo-").context("cannot make a temporary folder")?;
+            (temporary.path(), PathBuf::from(PAGE))
+        }
+    };
+    let report = Demo { context, cpu: context.cpu(), interrupt: &interrupt, folder }.run(started, page)?;
+    let html = page::render(&report);
+    std::fs::write(&report.page, html).with_context(|| format!("cannot write {}", report.page.display()))?;
+    if context.json { terminal::print_json(&report) } else { terminal::print_styled(&text(&report)) }
+}
+
+/// What the demo says on stdout.
+fn text(report: &Report) -> String {
+    let mut out = format!("{}\n", report.table());
+    for row in &report.rows {
+        let paragraph = row.paragraph.split('\n').map(escape).collect::<Vec<_>>().join("\n");
+        out.push_str(&format!("{}\n{}{}\n\n", heading(&row.name), report.prompt, paragraph));
+    }
+    let seconds = std::time::Duration::from_secs_f64(report.seconds);
+    out.push_str(&format!("All this took {}. The page is {}\n", duration(seconds), report.page.display()));
+    out
+}
+
+struct Demo<'a> {
+    context: &'a Context,
+    cpu: Cpu,
+    interrupt: &'a Interrupt,
+    folder: &'a Path,
+}
+
+impl Demo<'_> {
+    fn run(&self, started: Instant, page: PathBuf) -> anyhow::Result<Report> {
+        let checkpoint = self.folder.join(CHECKPOINT);
+        std::fs::create_dir_all(&checkpoint).with_context(|| format!("cannot make {}", checkpoint.display()))?;
+        assets::unpack(&checkpoint)?;
+        let original = self.open(&checkpoint)?;
+        let mut rows = Vec::new();
+        let mut tokens = 0;
+        for bits in BITS {
+            let file = self.folder.join(format!("{CHECKPOINT}-{bits}bit.lagar"));
+            let seconds = self.press(&checkpoint, &file, bits)?;
+            let (row, measured) = self.measure(&self.open(&file)?, &original, bits, seconds)?;
+            if rows.is_empty() {
+                tokens = measured.tokens;
+                rows.push(self.original(&original, &measured)?);
+            }
+            rows.push(row);
+        }
+        Ok(Report {
+            parameters: original.parameters(),
+            tokens,
+            threads: self.cpu.threads(),
+            instruction_set: self.cpu.isa().name().to_owned(),
+            seconds: started.elapsed().as_secs_f64(),
+            prompt: PROMPT.to_owned(),
+            page,
+            rows,
+        })
+    }
+
+    fn open(&self, path: &Path) -> anyhow::Result<Model> {
+        model::open(self.context, path, None, None)
+    }
+
+    /// Presses, and gives the seconds it took.
+    fn press(&self, checkpoint: &Path, output: &Path, bits: u8) -> anyhow::Result<f64> {
+        self.context.messages.detail(&format!("pressing at {bits} bits"));
+        let reporter = Reporter::new(self.context.messages, self.interrupt);
+        let mut options = PressOptions::default();
+        options.bits = bits;
+        let request = Request { checkpoint, text: CALIBRATION, output, options, resume: false };
+        Ok(lagar_press::press(&self.cpu, &request, &reporter)?.seconds)
+    }
+
+    fn measure(&self, model: &Model, original: &Model, bits: u8, seconds: f64) -> anyhow::Result<(Row, Measured)> {
+        let reporter = Reporter::new(self.context.messages, self.interrupt);
+        let options = EvaluationOptions::new(Some(CONTEXT), Some(TOKENS));
+        let evaluation = evaluate(&self.cpu, model, Some(original), assets::EVALUATION, &options, &reporter)?;
+        drop(reporter);
+        let measured = Measured::new(model, &evaluation, false);
+        let compared = measured.comparison.as_ref().context("a reference was given")?;
+        let (paragraph, tokens_per_second) = self.write(model)?;
+        let row = Row {
+            name: format!("{bits} bits"),
+            bits: Some(bits),
+            file_bytes: measured.file_bytes,
+            bits_per_parameter: measured.bits_per_parameter,
+            perplexity: measured.perplexity,
+            kl_mean: compared.kl_mean,
+            top1_agreement: compared.top1_agreement,
+            tokens_per_second,
+            press_seconds: Some(seconds),
+            paragraph,
+        };
+        Ok((row, measured))
+    }
+
+    /// The original's row; its perplexity was measured beside a pressed model's.
+    fn original(&self, model: &Model, beside: &Measured) -> anyhow::Result<Row> {
+        let compared = beside.comparison.as_ref().context("a reference was given")?;
+        let (paragraph, tokens_per_second) = self.write(model)?;
+        let (file_bytes, parameters) = (model.file_bytes(), model.parameters());
+        Ok(Row {
+            name: "original".to_owned(),
+            bits: None,
+            file_bytes,
+            bits_per_parameter: 8.0 * file_bytes as f64 / parameters as f64,
+            perplexity: compared.reference_perplexity,
+            kl_mean: 0.0,
+            top1_agreement: 1.0,
+            tokens_per_second,
+            press_seconds: None,
+            paragraph,
+        })
+    }
+
+    /// Lets a model write a paragraph, and times it.
+    fn write(&self, model: &Model) -> anyhow::Result<(String, f64)> {
+        let mut best: Option<Completion> = None;
+        for _ in 0..TIMED {
+            let sampling = SamplingOptions { temperature: 0.8, top_p: 0.95, seed: 1, ..SamplingOptions::default() };
+            let completion = completion::quiet(&self.cpu, model, PROMPT, sampling, PARAGRAPH)?;
+            self.interrupt.check()?;
+            if best.as_ref().is_none_or(|b| completion.tokens_per_second() > b.tokens_per_second()) {
+                best = Some(completion);
+            }
+        }
+        let best = best.context("at least one generation is timed")?;
+        let speed = best.tokens_per_second();
+        Ok((best.text, speed))
+    }
+}

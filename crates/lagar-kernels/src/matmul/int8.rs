@@ -1,0 +1,108 @@
+//! Products of a stage with activations rounded to bytes.
+//!
+//! A task is a range of rows inside one tile row: for each column group it takes the exact integer dot
+//! products of its rows ([`super::tile::Ops`]) and adds them, scaled, to one f32 sum per row and vector,
+//! group after group. For one vector the codes are multiplied as they are read; for several, a tile is
+//! decoded once into a buffer that stays in the cache and multiplied with a few vectors at a time.
+
+use lagar_codec::{Activations, GROUP, ROW_UNIT, TILE_ROWS};
+
+use super::stage::WindowStage;
+use super::tasks::{Output, Task, finish};
+use super::tile::{Ops, Product, TOKENS, UNIT};
+use crate::simd::{Kernel, Simd};
+
+/// The product of one task's rows with vectors `vectors`.
+pub(super) struct Int8Task<'a> {
+    pub(super) ops: Ops,
+    pub(super) stage: &'a WindowStage<'a>,
+    pub(super) x: &'a Activations,
+    pub(super) task: Task,
+    pub(super) output: Output<'a>,
+    /// Room for sums and decoded levels.
+    pub(super) scratch: &'a mut Scratch,
+}
+
+/// Buffers that a thread keeps from task to task.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// `vectors × rows of the task`.
+    pub(super) sums: Vec<f32>,
+    pub(super) levels: Vec<u8>,
+}
+
+impl Kernel for Int8Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { ops, stage, x, ref task, .. } = self;
+        let (rows, vectors) = (task.units.len() * ROW_UNIT, task.vectors.clone());
+        let sums = &mut self.scratch.sums;
+        sums.clear();
+        sums.resize(vectors.len() * rows, 0.0);
+        let mut scales = [0.0; TILE_ROWS];
+        let scales = &mut scales[..rows];
+        let mut dots = [0.0; TOKENS * TILE_ROWS];
+        let groups = x.groups();
+        for g in 0..groups {
+            let Some(tile) = stage.tile(task.tile_row, g) else {
+                continue;
+            };
+            let group = stage.layout().group(g);
+            let codes = &stage.scales(task.tile_row, g)[task.rows()];
+            // SAFETY: these are the operations of the instruction set of `S`, which this processor
+            // has.
+            unsafe { (ops.scales)(codes, scales) };
+            let scale = |v: usize| x.scale[v * groups + g];
+            let sum = |v: usize| x.sum[v * groups + g];
+            if vectors.len() == 1 {
+                let v = vectors.start;
+                let x = &x.q[v * x.padded_width..][group.range()];
+                // SAFETY: as above.
+                unsafe { (ops.dot)(&tile, task.units.clone(), x, sum(v), &mut dots[..rows]) };
+                accumulate(s, &dots[..rows], scales, scale(v), sums);
+                continue;
+            }
+            let levels = &mut self.scratch.levels;
+            levels.resize(task.units.len() * tile.blocks() * UNIT, 0);
+            // SAFETY: as above.
+            unsafe { (ops.decode)(&tile, task.units.clone(), levels) };
+            for (first, sums) in (vectors.clone().step_by(TOKENS)).zip(sums.chunks_mut(TOKENS * rows)) {
+                let tokens = sums.len() / rows;
+                let mut x_sums = [0; TOKENS];
+                for (t, x_sum) in x_sums[..tokens].iter_mut().enumerate() {
+                    *x_sum = sum(first + t);
+                }
+                let product = Product {
+                    lookup: stage.lookup(),
+                    levels,
+                    units: task.units.len(),
+                    blocks: tile.blocks(),
+                    x: &x.q[first * x.padded_width + g * GROUP..],
+                    stride: x.padded_width,
+                    sums: &x_sums[..tokens],
+                };
+                let dots = &mut dots[..tokens * rows];
+                // SAFETY: as above.
+                unsafe { (ops.multiply)(&product, dots) };
+                let tokens = dots.chunks_exact(rows).zip(sums.chunks_exact_mut(rows));
+                for (t, (dots, sums)) in tokens.enumerate() {
+                    accumulate(s, dots, scales, scale(first + t), sums);
+                }
+            }
+        }
+        finish(stage, task, sums, &self.output);
+    }
+}
+
+/// `sums = fma(dots, scales · x_scale, sums)`.
+#[inline(always)]
+fn accumulate<S: Simd>(s: S, dots: &[f32], scales: &[f32], x_scale: f32, sums: &mut [f32]) {
+    let x_scale = s.splat(x_scale);
+    let dots = dots.as_chunks().0.iter().zip(scales.as_chunks().0);
+    for ((dots, scales), sums) in dots.zip(sums.as_chunks_mut().0) {
+        let scale = s.mul(s.load(scales), x_scale);
+        s.store(s.fma(s.load(dots), scale, s.load(sums)), sums);
+    }
+}

@@ -1,0 +1,104 @@
+//! What the kernels need of a table: where its windows lie, and what they decode to.
+
+use lagar_codec::{Split, Table};
+
+/// How the level of a window is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Windows of at most 4 bits: one table of 16.
+    Nibble,
+    /// Two tables of 16 with signs, levels within ±63.
+    Split,
+    /// The level is the window (plain int8).
+    Plain,
+    /// A table of `2^window` free levels, more than 16.
+    Free,
+}
+
+/// A table made ready for the kernels.
+///
+/// Extracted windows carry stream bits of later weights above their own `L` bits, so every table is
+/// repeated over the bits it ignores.
+#[derive(Clone, Debug)]
+pub(super) struct Lookup {
+    /// Bits per weight, `K`.
+    pub(super) depth: usize,
+    /// Bits per window, `L`.
+    pub(super) window: u32,
+    /// How levels are found.
+    pub(super) form: Form,
+    /// Whether the windows are those of an ordinary codebook, `L = K`.
+    pub(super) scalar: bool,
+    /// The level of every byte of which the low `L` bits are the window.
+    pub(super) levels: [i8; 256],
+    /// The halves of a split table.
+    pub(super) split: Option<Split>,
+}
+
+impl Lookup {
+    pub(super) fn new(table: &Table) -> Self {
+        let window = u32::from(table.window());
+        let mask = table.levels().len() - 1;
+        let levels = std::array::from_fn(|i| table.levels()[i & mask]);
+        let plain = || (0..=255u8).all(|w| levels[usize::from(w)] == w as i8);
+        let form = match table.split() {
+            Some(_) => Form::Split,
+            None if window <= 4 => Form::Nibble,
+            None if table.depth() == 8 && plain() => Form::Plain,
+            None => Form::Free,
+        };
+        Self {
+            depth: usize::from(table.depth()),
+            window,
+            form,
+            scalar: table.depth() == table.window(),
+            levels,
+            split: table.split().copied(),
+        }
+    }
+
+    /// Bytes of 64 weights, the 16 rows of one block of 4 columns.
+    pub(super) fn unit_bytes(&self) -> usize {
+        8 * self.depth
+    }
+
+    /// Where windows lie.
+    pub(super) fn place(&self) -> Place {
+        Place::of(self.depth, self.scalar)
+    }
+
+    /// The 16 levels of [`Form::Nibble`].
+    pub(super) fn nibble(&self) -> [i8; 16] {
+        std::array::from_fn(|i| self.levels[i])
+    }
+}
+
+/// Where the windows of consecutive weights lie: that of weight `i` begins at bit
+/// `first + i · depth` of the bytes from `lead` on. (`lead` is 1 for whole bytes, so that 16 windows
+/// never need more than 16 bytes, and 64 never more than 64.)
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Bytes to skip.
+    pub(super) lead: usize,
+    /// Bit of the first window.
+    pub(super) first: usize,
+    /// Bits between windows.
+    pub(super) depth: usize,
+}
+
+impl Place {
+    /// The place of windows in a tile whose stream has one leading zero byte: the newest `depth` bits
+    /// of a window are its top bits, so it begins `L − depth` bits before the weight's own bits.
+    pub(super) const fn of(depth: usize, scalar: bool) -> Self {
+        match (depth, scalar) {
+            (8, _) => Self { lead: 1, first: 0, depth },
+            (_, true) => Self { lead: 0, first: 8, depth },
+            (_, false) => Self { lead: 0, first: depth, depth },
+        }
+    }
+
+    /// The bit at which the window of weight `i` begins.
+    pub(super) const fn bit(&self, i: usize) -> usize {
+        self.first + i * self.depth
+    }
+}

@@ -1,0 +1,94 @@
+//! Products of pressed linears, straight from their codes.
+//!
+//! A pressed linear computes `y = Ŵ (T x)`: [`Cpu::transform`] makes `T x`, [`Cpu::quantize`] rounds it
+//! to bytes, and [`Cpu::window_matmul_int8`] multiplies it with a [`WindowStage`];
+//! [`Cpu::window_matmul_f32`] takes `T x` as it is. All return the bits of [`lagar_codec::reference`],
+//! on every instruction set, for any number of threads and in any batch.
+//!
+//! Integer work, decoding windows and dot products, is written per instruction set
+//! ([`tile::Ops`]) and exact; float work is written once over [`crate::simd::Simd`].
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod float32;
+mod int8;
+mod lookup;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+mod rows;
+mod stage;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod transform;
+
+use std::cell::RefCell;
+
+use lagar_codec::Activations;
+
+use crate::{Cpu, Disjoint};
+use float32::Float32Task;
+use int8::{Int8Task, Scratch};
+pub use stage::WindowStage;
+use tasks::{Output, Tasks};
+use tile::Ops;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Cpu {
+    /// `y[v, r] (+)= Σ_c w[r, c] x[v, c]`, with `x` the `n` vectors rounded to bytes and `y` `n × rows`;
+    /// added to what is there if `add` is set. [`lagar_codec::reference::matmul_int8`] defines the bits.
+    ///
+    /// # Panics
+    ///
+    /// If `x` does not have the stage's padded columns or `y` not `n · rows` values.
+    pub fn window_matmul_int8(&self, w: &WindowStage<'_>, x: &Activations, y: &mut [f32], add: bool) {
+        let layout = w.layout();
+        assert_eq!(x.padded_width, layout.padded_cols(), "columns of activations and stage");
+        assert_eq!(y.len(), x.n * layout.rows(), "vectors × rows");
+        let (n, width, groups) = (x.n, x.padded_width, x.groups());
+        assert!(x.q.len() == n * width && x.scale.len() == n * groups && x.sum.len() == n * groups);
+        if n == 0 {
+            return;
+        }
+        let tasks = Tasks::new(layout, n, self.pool());
+        let (ops, output) = (Ops::of(self.isa()), Output { y: Disjoint::new(y), add });
+        self.pool().run(tasks.len(), &|index| {
+            let Some(task) = tasks.get(index) else { return };
+            SCRATCH.with_borrow_mut(|scratch| {
+                let (stage, output) = (w, output);
+                self.isa().dispatch(Int8Task { ops, stage, x, task, output, scratch });
+            });
+        });
+    }
+
+    /// `y[v, r] (+)= Σ_c w[r, c] x[v, c]` in f32: `x` is `n × padded_cols`, transformed, `y` `n × rows`;
+    /// added to what is there if `add` is set. [`lagar_codec::reference::matmul_f32`] defines the bits.
+    ///
+    /// # Panics
+    ///
+    /// If `x` does not have `n · padded_cols` values or `y` not `n · rows`.
+    pub fn window_matmul_f32(&self, w: &WindowStage<'_>, x: &[f32], n: usize, y: &mut [f32], add: bool) {
+        let layout = w.layout();
+        assert_eq!(x.len(), n * layout.padded_cols(), "vectors × padded columns");
+        assert_eq!(y.len(), n * layout.rows(), "vectors × rows");
+        if n == 0 {
+            return;
+        }
+        let tasks = Tasks::new(layout, n, self.pool());
+        let (ops, output) = (Ops::of(self.isa()), Output { y: Disjoint::new(y), add });
+        self.pool().run(tasks.len(), &|index| {
+            let Some(task) = tasks.get(index) else { return };
+            SCRATCH.with_borrow_mut(|scratch| {
+                let (stage, output) = (w, output);
+                self.isa().dispatch(Float32Task { ops, stage, x, task, output, scratch });
+            });
+        });
+    }
+}

@@ -1,0 +1,104 @@
+//! The integer kernels in plain Rust.
+
+use std::ops::Range;
+
+use lagar_codec::{BLOCK_COLS, ROW_UNIT, scale_value};
+
+use super::lookup::Lookup;
+use super::tile::{Ops, Product, Tile, UNIT};
+
+pub(super) const OPS: Ops = Ops {
+    dot,
+    decode,
+    offset: |_| 0,
+    multiply,
+    scales,
+};
+
+/// The value of every scale code.
+pub(super) static SCALES: [f32; 256] = {
+    let mut values = [0.0; 256];
+    let mut code = 0;
+    while code < 256 {
+        values[code] = scale_value(code as u8);
+        code += 1;
+    }
+    values
+};
+
+/// Decodes 64 windows: 8 of them lie in each `depth` bytes, and in the 8 bytes from there on.
+#[inline(always)]
+fn decode_unit(lookup: &Lookup, codes: &[u8; UNIT], out: &mut [i8; UNIT]) {
+    let place = lookup.place();
+    for (i, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let bytes = codes[i * place.depth..].first_chunk().expect("8 of 64 bytes");
+        // With windows of `L = depth = 7` bits the last begins at bit 57.
+        let word = u64::from_le_bytes(*bytes);
+        for (j, out) in out.iter_mut().enumerate() {
+            *out = lookup.levels[usize::from((word >> place.bit(j)) as u8)];
+        }
+    }
+}
+
+/// Calls `unit(u, b, levels)` for each of `units` and each block.
+fn for_each(tile: &Tile<'_>, units: Range<usize>, mut unit: impl FnMut(usize, usize, &[i8; UNIT])) {
+    let mut levels = [0; UNIT];
+    for b in 0..tile.blocks() {
+        for u in units.clone() {
+            // SAFETY: `Tile::unit` says that these 64 bytes are in bounds.
+            let codes = unsafe { &*tile.unit(u).add(b * tile.block_bytes()).cast() };
+            decode_unit(tile.lookup, codes, &mut levels);
+            unit(u - units.start, b, &levels);
+        }
+    }
+}
+
+/// Adds the products of 16 rows of 4 levels with 4 values.
+#[inline(always)]
+fn add(levels: &[i8; UNIT], x: &[i8; BLOCK_COLS], sums: &mut [i32; ROW_UNIT]) {
+    for (sum, levels) in sums.iter_mut().zip(levels.as_chunks::<BLOCK_COLS>().0) {
+        for j in 0..BLOCK_COLS {
+            *sum += i32::from(levels[j]) * i32::from(x[j]);
+        }
+    }
+}
+
+fn dot(tile: &Tile<'_>, units: Range<usize>, x: &[i8], _sum: i32, out: &mut [f32]) {
+    tile.check_dot(&units, x, out);
+    let mut sums = [[0; ROW_UNIT]; 16];
+    let x = x.as_chunks().0;
+    for_each(tile, units, |u, b, levels| add(levels, &x[b], &mut sums[u]));
+    for (out, &sum) in out.iter_mut().zip(sums.as_flattened()) {
+        *out = sum as f32;
+    }
+}
+
+fn decode(tile: &Tile<'_>, units: Range<usize>, out: &mut [u8]) {
+    tile.check_decode(&units, out);
+    let out = out.as_chunks_mut::<UNIT>().0;
+    for_each(tile, units, |u, b, levels| {
+        out[u * tile.blocks() + b] = levels.map(|level| level as u8);
+    });
+}
+
+fn multiply(product: &Product<'_>, out: &mut [f32]) {
+    product.check(out);
+    let outputs = out.as_chunks_mut::<ROW_UNIT>().0.iter_mut().enumerate();
+    for (i, out) in outputs {
+        let (t, u) = (i / product.units, i % product.units);
+        let levels = product.levels.as_chunks::<UNIT>().0[u * product.blocks..].iter();
+        let x = product.x[t * product.stride..].as_chunks().0;
+        let mut sums = [0; ROW_UNIT];
+        for (levels, x) in levels.zip(&x[..product.blocks]) {
+            add(&levels.map(|level| level as i8), x, &mut sums);
+        }
+        *out = sums.map(|sum| sum as f32);
+    }
+}
+
+fn scales(codes: &[u8], out: &mut [f32]) {
+    assert_eq!(codes.len(), out.len());
+    for (out, &code) in out.iter_mut().zip(codes) {
+        *out = SCALES[usize::from(code)];
+    }
+}

@@ -1,0 +1,99 @@
+//! How a product is cut into tasks, and how a task's result is written.
+
+use std::ops::Range;
+
+use lagar_codec::{ROW_UNIT, StageLayout, TILE_ROWS};
+
+use super::stage::WindowStage;
+use crate::{Disjoint, Pool};
+
+/// The most vectors of one task: their sums (256 rows each) stay in the second-level cache.
+const VECTORS: usize = 128;
+
+/// Tasks per thread that even out threads of different speed.
+const TASKS_PER_THREAD: usize = 4;
+
+/// The fewest units of 16 rows that a tile row is cut into for the sake of more tasks.
+const FEWEST_UNITS: usize = 4;
+
+/// Rows of one tile row, and the vectors that they are multiplied with.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub(super) tile_row: usize,
+    /// Units of 16 rows inside the tile row.
+    pub(super) units: Range<usize>,
+    pub(super) vectors: Range<usize>,
+}
+
+impl Task {
+    /// The task's rows inside its tile row.
+    pub(super) fn rows(&self) -> Range<usize> {
+        self.units.start * ROW_UNIT..self.units.end * ROW_UNIT
+    }
+}
+
+/// A product's tasks. Every row is computed in the same way in whichever task it is.
+pub(super) struct Tasks<'a> {
+    layout: &'a StageLayout,
+    n: usize,
+    /// Tasks that a tile row is cut into.
+    pieces: usize,
+}
+
+impl<'a> Tasks<'a> {
+    pub(super) fn new(layout: &'a StageLayout, n: usize, pool: &Pool) -> Self {
+        let whole = layout.tile_rows() * n.div_ceil(VECTORS);
+        let units = layout.tile_height(0) / ROW_UNIT;
+        let pieces = match pool.threads() {
+            1 => 1,
+            threads => (threads * TASKS_PER_THREAD).div_ceil(whole),
+        };
+        let pieces = pieces.min(units.div_ceil(FEWEST_UNITS)).max(1);
+        Self { layout, n, pieces }
+    }
+
+    /// The number of tasks.
+    pub(super) fn len(&self) -> usize {
+        self.layout.tile_rows() * self.pieces * self.n.div_ceil(VECTORS)
+    }
+
+    /// Task `index < len()`; nothing if it has no rows.
+    pub(super) fn get(&self, index: usize) -> Option<Task> {
+        let (chunk, index) = (index / (self.layout.tile_rows() * self.pieces), index % (self.layout.tile_rows() * self.pieces));
+        let (tile_row, piece) = (index / self.pieces, index % self.pieces);
+        let all = self.layout.tile_height(tile_row) / ROW_UNIT;
+        // Pieces of whole multiples of 4 units, as the kernels like them.
+        let size = all.div_ceil(self.pieces).next_multiple_of(FEWEST_UNITS);
+        let units = (piece * size).min(all)..((piece + 1) * size).min(all);
+        let vectors = chunk * VECTORS..((chunk + 1) * VECTORS).min(self.n);
+        (!units.is_empty()).then_some(Task { tile_row, units, vectors })
+    }
+}
+
+/// Where results go: `y` is `n × rows`.
+#[derive(Clone, Copy)]
+pub(super) struct Output<'a> {
+    pub(super) y: Disjoint<'a, f32>,
+    /// Whether they are added to what is there.
+    pub(super) add: bool,
+}
+
+/// Multiplies a task's sums (`vectors × rows of the task`) by the row scales and stores or adds them.
+#[inline(always)]
+pub(super) fn finish(stage: &WindowStage<'_>, task: &Task, sums: &[f32], output: &Output<'_>) {
+    let rows = stage.layout().rows();
+    let first = task.tile_row * TILE_ROWS + task.units.start * ROW_UNIT;
+    let kept = rows.min(first + task.units.len() * ROW_UNIT).saturating_sub(first);
+    let mut scales = [0.0; TILE_ROWS];
+    for (r, scale) in scales[..kept].iter_mut().enumerate() {
+        *scale = stage.row_scale(first + r);
+    }
+    for (v, sums) in task.vectors.clone().zip(sums.chunks_exact(task.units.len() * ROW_UNIT)) {
+        // SAFETY: no two tasks have a row and a vector in common.
+        let y = unsafe { output.y.slice(v * rows + first..v * rows + first + kept) };
+        for ((y, &sum), &scale) in y.iter_mut().zip(sums).zip(&scales) {
+            let value = sum * scale;
+            *y = if output.add { *y + value } else { value };
+        }
+    }
+}

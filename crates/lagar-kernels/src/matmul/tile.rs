@@ -1,0 +1,146 @@
+//! One tile and what an instruction set does with it: the integer work of every multiplication.
+
+use std::ops::Range;
+
+use lagar_codec::{BLOCK_COLS, ROW_UNIT};
+
+use super::lookup::Lookup;
+use super::portable;
+use crate::Isa;
+
+/// Bytes of 16 rows × 4 columns of decoded levels, the operand of one step of dot products.
+pub(super) const UNIT: usize = ROW_UNIT * BLOCK_COLS;
+
+/// The most vectors that [`Ops::multiply`] takes at once.
+pub(super) const TOKENS: usize = 4;
+
+/// A tile's stream.
+#[derive(Clone, Copy)]
+pub(super) struct Tile<'a> {
+    /// What its windows decode to.
+    pub(super) lookup: &'a Lookup,
+    codes: &'a [u8],
+    units: usize,
+    blocks: usize,
+}
+
+impl<'a> Tile<'a> {
+    /// A tile of `units` times 16 rows and `blocks` times 4 columns; `codes` is its stream, the
+    /// leading zero byte included, and 64 bytes more.
+    ///
+    /// # Panics
+    ///
+    /// If `codes` is shorter than that.
+    pub(super) fn new(lookup: &'a Lookup, codes: &'a [u8], units: usize, blocks: usize) -> Self {
+        assert!(codes.len() > units * blocks * lookup.unit_bytes() + UNIT);
+        Self { lookup, codes, units, blocks }
+    }
+
+    /// The stream and 64 bytes more.
+    pub(super) fn codes(&self) -> &'a [u8] {
+        self.codes
+    }
+
+    /// Blocks of 4 columns.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Bytes from the codes of one block to those of the next.
+    pub(super) fn block_bytes(&self) -> usize {
+        self.units * self.lookup.unit_bytes()
+    }
+
+    /// Where the windows of unit `unit` of block 0 are read: from here on, for every unit `u` and
+    /// block `b` of the tile, the 64 bytes at `b · block_bytes() + (u − unit) · unit_bytes()` are in
+    /// bounds, and hold its 64 windows at [`Lookup::place`].
+    ///
+    /// # Panics
+    ///
+    /// If the tile has no such unit.
+    pub(super) fn unit(&self, unit: usize) -> *const u8 {
+        // The last unit of the last block begins `unit_bytes` before the end of the stream, whose
+        // first byte is the leading one; 64 bytes follow the stream, and `lead <= 1`. So the load
+        // ends at most at `1 + stream − unit_bytes + 64 <= codes.len()`.
+        assert!(unit < self.units);
+        self.codes[self.lookup.place().lead + unit * self.lookup.unit_bytes()..].as_ptr()
+    }
+
+    /// Checks the arguments of [`Ops::dot`].
+    pub(super) fn check_dot(&self, units: &Range<usize>, x: &[i8], out: &[f32]) {
+        assert!(units.start < units.end && units.end <= self.units);
+        assert!(x.len() == self.blocks * BLOCK_COLS && out.len() == units.len() * ROW_UNIT);
+    }
+
+    /// Checks the arguments of [`Ops::decode`].
+    pub(super) fn check_decode(&self, units: &Range<usize>, out: &[u8]) {
+        assert!(units.start < units.end && units.end <= self.units);
+        assert!(out.len() == units.len() * self.blocks * UNIT);
+    }
+}
+
+/// Decoded levels and the vectors that they are multiplied with.
+#[derive(Clone, Copy)]
+pub(super) struct Product<'a> {
+    /// What the levels were decoded with.
+    pub(super) lookup: &'a Lookup,
+    /// Decoded by [`Ops::decode`]: `units × blocks × 64` bytes.
+    pub(super) levels: &'a [u8],
+    /// Units of 16 rows.
+    pub(super) units: usize,
+    /// Blocks of 4 columns.
+    pub(super) blocks: usize,
+    /// Vector `t` is the `blocks · 4` values from `t · stride` on.
+    pub(super) x: &'a [i8],
+    /// Values from one vector to the next.
+    pub(super) stride: usize,
+    /// The sum of each vector's values: 1 to [`TOKENS`] of them.
+    pub(super) sums: &'a [i32],
+}
+
+impl Product<'_> {
+    /// Checks the lengths.
+    pub(super) fn check(&self, out: &[f32]) {
+        let tokens = self.sums.len();
+        assert!((1..=TOKENS).contains(&tokens) && self.units > 0);
+        assert!(self.levels.len() == self.units * self.blocks * UNIT);
+        assert!(self.x.len() >= (tokens - 1) * self.stride + self.blocks * BLOCK_COLS);
+        assert!(out.len() == tokens * self.units * ROW_UNIT);
+    }
+}
+
+/// The integer kernels of one instruction set. Sums are exact, so all give the same.
+///
+/// Calling one requires that the processor has the instruction set; everything else is checked.
+#[derive(Clone, Copy)]
+pub(super) struct Ops {
+    /// `dot(tile, units, x, sum, out)`: the dot products of the rows of `units` with one vector of
+    /// `blocks · 4` values whose sum is `sum`. They are below 2²⁴, so exact as f32.
+    pub(super) dot: unsafe fn(&Tile<'_>, Range<usize>, &[i8], i32, &mut [f32]),
+    /// `decode(tile, units, out)`: the levels of `units`, plus [`Ops::offset`], as bytes: unit by
+    /// unit, in it block by block, in it row by row.
+    pub(super) decode: unsafe fn(&Tile<'_>, Range<usize>, &mut [u8]),
+    /// What is added to the levels so that they are unsigned bytes; 0 where signed bytes are used.
+    pub(super) offset: fn(&Lookup) -> u8,
+    /// `multiply(product, out)`: the dot products of decoded levels with a few vectors, `tokens × rows`.
+    pub(super) multiply: unsafe fn(&Product<'_>, &mut [f32]),
+    /// `scales(codes, out)`: the values of scale codes; lengths are a multiple of 16.
+    pub(super) scales: unsafe fn(&[u8], &mut [f32]),
+}
+
+impl Ops {
+    /// The kernels of an instruction set.
+    pub(super) fn of(isa: Isa) -> Self {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => super::avx512::OPS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => super::avx2::OPS,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => super::neon::OPS,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDotprod => super::neon::OPS_DOTPROD,
+            _ => portable::OPS,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Input transforms and the rounding of their results to bytes.
+
+use std::ops::Range;
+
+use lagar_codec::{Activations, GROUP, Transform, hadamard_blocks, hadamard_norm};
+
+use crate::simd::{Kernel, LANES, Simd};
+use crate::{Cpu, Disjoint};
+
+/// Vectors are shared out among threads from this many values on; below, waking a thread costs more.
+const PARALLEL_FROM: usize = 1 << 16;
+
+impl Cpu {
+    /// Transforms `n` vectors: `x` is `n × width`, `out` `n × padded_width`.
+    /// [`Transform::apply`] defines the bits.
+    ///
+    /// # Panics
+    ///
+    /// If a length does not match.
+    pub fn transform(&self, t: &Transform, x: &[f32], n: usize, out: &mut [f32]) {
+        let (width, padded) = (t.width(), t.padded_width());
+        assert_eq!(x.len(), n * width, "vectors × width");
+        assert_eq!(out.len(), n * padded, "vectors × padded width");
+        let out = Disjoint::new(out);
+        self.vectors(n, padded, &|v| {
+            // SAFETY: each vector is one task's.
+            let out = unsafe { out.slice(v * padded..(v + 1) * padded) };
+            let x = &x[v * width..(v + 1) * width];
+            let (values, rest) = out.split_at_mut(width);
+            for ((value, &column), &negative) in values.iter_mut().zip(t.perm()).zip(t.signs()) {
+                *value = f32::from_bits(x[column as usize].to_bits() ^ u32::from(negative) << 31);
+            }
+            rest.fill(0.0);
+            self.isa().dispatch(Hadamard(out));
+        });
+    }
+
+    /// Transforms `n` vectors back: `x` is `n × padded_width`, `out` `n × width`.
+    /// [`Transform::apply_transpose`] defines the bits.
+    ///
+    /// # Panics
+    ///
+    /// If a length does not match.
+    pub fn transform_transpose(&self, t: &Transform, x: &[f32], n: usize, out: &mut [f32]) {
+        let (width, padded) = (t.width(), t.padded_width());
+        assert_eq!(x.len(), n * padded, "vectors × padded width");
+        assert_eq!(out.len(), n * width, "vectors × width");
+        let out = Disjoint::new(out);
+        self.vectors(n, padded, &|v| {
+            // SAFETY: each vector is one task's.
+            let out = unsafe { out.slice(v * width..(v + 1) * width) };
+            let mut values = x[v * padded..(v + 1) * padded].to_vec();
+            self.isa().dispatch(Hadamard(&mut values));
+            for ((value, &column), &negative) in values.iter().zip(t.perm()).zip(t.signs()) {
+                out[column as usize] = f32::from_bits(value.to_bits() ^ u32::from(negative) << 31);
+            }
+        });
+    }
+
+    /// Rounds `n` transformed vectors of `padded_width` values to bytes, group by group.
+    /// [`lagar_codec::reference::quantize_activations`] defines the bits.
+    ///
+    /// # Panics
+    ///
+    /// If `x` does not have `n · padded_width` values or `padded_width` is not a multiple of 4.
+    pub fn quantize(&self, x: &[f32], n: usize, padded_width: usize, out: &mut Activations) {
+        assert_eq!(x.len(), n * padded_width, "vectors × padded width");
+        out.resize(n, padded_width);
+        let groups = out.groups();
+        let q = Disjoint::new(&mut out.q);
+        let (scale, sum) = (Disjoint::new(&mut out.scale), Disjoint::new(&mut out.sum));
+        self.vectors(n, padded_width, &|v| {
+            let columns = v * padded_width..(v + 1) * padded_width;
+            let x = &x[columns.clone()];
+            // SAFETY: each vector is one task's.
+            let (q, scale, sum) = unsafe {
+                let groups = v * groups..(v + 1) * groups;
+                (q.slice(columns), scale.slice(groups.clone()), sum.slice(groups))
+            };
+            self.isa().dispatch(Quantize { x, q, scale, sum });
+        });
+    }
+
+    /// Calls `function` for each of `n` vectors, on all threads if they are many values together.
+    fn vectors(&self, n: usize, width: usize, function: &(dyn Fn(usize) + Sync)) {
+        if n * width < PARALLEL_FROM {
+            (0..n).for_each(function);
+        } else {
+            self.pool().run(n, function);
+        }
+    }
+}
+
+/// The Hadamard transform of a vector, block by block, in place.
+struct Hadamard<'a>(&'a mut [f32]);
+
+impl Kernel for Hadamard<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for Range { start, end } in hadamard_blocks(self.0.len()) {
+            let block = &mut self.0[start..end];
+            match block.len() {
+                128 => hadamard::<S, 8>(s, block),
+                64 => hadamard::<S, 4>(s, block),
+                32 => hadamard::<S, 2>(s, block),
+                _ => hadamard::<S, 1>(s, block),
+            }
+        }
+    }
+}
+
+/// A block of up to `16 · V` values in `V` vectors: butterflies at distance 1, 2, 4, …, then the norm.
+#[inline(always)]
+fn hadamard<S: Simd, const V: usize>(s: S, block: &mut [f32]) {
+    let size = block.len();
+    let mut v = [s.splat(0.0); V];
+    for (v, block) in v.iter_mut().zip(block.chunks(LANES)) {
+        *v = s.load_partial(block);
+    }
+    for v in &mut v {
+        // `low + high` in the low lanes, `low − high` in the high ones: each lane adds its own value
+        // or takes it from the other's. (The product with ±1 is exact.)
+        if size >= 2 {
+            *v = s.fma(*v, signs(s, 1), s.swap::<1>(*v));
+        }
+        if size >= 4 {
+            *v = s.fma(*v, signs(s, 2), s.swap::<2>(*v));
+        }
+        if size >= 8 {
+            *v = s.fma(*v, signs(s, 4), s.swap::<4>(*v));
+        }
+        if size >= 16 {
+            *v = s.fma(*v, signs(s, 8), s.swap::<8>(*v));
+        }
+    }
+    let mut distance = 1;
+    while distance < V {
+        for i in 0..V {
+            if i & distance == 0 {
+                let (low, high) = (v[i], v[i + distance]);
+                v[i] = s.add(low, high);
+                v[i + distance] = s.sub(low, high);
+            }
+        }
+        distance *= 2;
+    }
+    let norm = s.splat(hadamard_norm(size));
+    for (v, block) in v.into_iter().zip(block.chunks_mut(LANES)) {
+        s.store_partial(s.mul(v, norm), block);
+    }
+}
+
+/// −1 in the lanes whose number has the bit `distance`, 1 elsewhere.
+#[inline(always)]
+fn signs<S: Simd>(s: S, distance: usize) -> S::F32 {
+    let mut signs = [1.0; LANES];
+    for (i, sign) in signs.iter_mut().enumerate() {
+        if i & distance != 0 {
+            *sign = -1.0;
+        }
+    }
+    s.load(&signs)
+}
+
+/// The rounding of one vector.
+struct Quantize<'a> {
+    x: &'a [f32],
+    q: &'a mut [i8],
+    scale: &'a mut [f32],
+    sum: &'a mut [i32],
+}
+
+impl Kernel for Quantize<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let groups = self.x.chunks(GROUP).zip(self.q.chunks_mut(GROUP));
+        for ((x, q), (scale, sum)) in groups.zip(self.scale.iter_mut().zip(self.sum)) {
+            (*scale, *sum) = quantize_group(s, x, q);
+        }
+    }
+}
+
+/// Rounds a group; returns its scale and sum.
+#[inline(always)]
+fn quantize_group<S: Simd>(s: S, x: &[f32], q: &mut [i8]) -> (f32, i32) {
+    let zero = s.splat(0.0);
+    let (mut largest, mut finite) = (zero, zero);
+    for x in x.chunks(LANES) {
+        let x = s.load_partial(x);
+        largest = s.max(s.abs(x), largest);
+        // 0 as long as all are finite, NaN afterwards.
+        finite = s.fma(x, zero, finite);
+    }
+    let finite = s.sum(finite) == 0.0;
+    let amax = s.largest(largest);
+    let factor = 127.0 / amax;
+    if !(finite && factor.is_finite()) {
+        q.fill(0);
+        return (if finite { 0.0 } else { f32::NAN }, 0);
+    }
+    let (factor, limit) = (s.splat(factor), s.splat(127.0));
+    let least = s.splat(-127.0);
+    let mut sum = zero;
+    for (x, q) in x.chunks(LANES).zip(q.chunks_mut(LANES)) {
+        let rounded = s.round(s.mul(s.load_partial(x), factor));
+        let rounded = s.max(s.min(rounded, limit), least);
+        // Integers far below 2²⁴: the sum is exact.
+        sum = s.add(sum, rounded);
+        let mut bytes = [0; LANES];
+        s.store_i8(rounded, &mut bytes);
+        q.copy_from_slice(&bytes[..q.len()]);
+    }
+    (amax / 127.0, s.sum(sum) as i32)
+}

@@ -1,0 +1,9 @@
+//! The program as its users meet it: started as a process, judged by its output and exit code.
+
+mod bad_input;
+mod chat;
+mod help;
+mod interrupted;
+
+mod results;
+mod support;
