@@ -10,10 +10,12 @@ pub mod sampling;
 pub mod spec;
 pub mod tokenizer;
 
+pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, TensorView};
 pub use error::EngineError;
 pub use lagar_kernels::{KvCache, KvFormat};
 pub use model::{Activations, Model, ModelOptions, NoObserver, Observer, Session};
+pub use generate::{GenerateOptions, GenerationConfig, Generator, StopReason};
 pub use sampling::{Sampler, SamplingOptions};
 pub use spec::{ModelSpec, Role, Site, SiteId, TensorSpec};
 pub use tokenizer::{Tokenizer, TokenizerConfig};
