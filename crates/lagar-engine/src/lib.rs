@@ -16,7 +16,6 @@ pub use error::EngineError;
 pub use generate::{GenerateOptions, GenerationConfig, Generator, StopReason};
 pub use lagar_kernels::{KvCache, KvFormat};
 pub use model::{Activations, Model, ModelOptions, NoObserver, Observer, Session};
-pub use generate::{GenerateOptions, GenerationConfig, Generator, StopReason};
 pub use sampling::{Sampler, SamplingOptions};
 pub use spec::{ModelSpec, Role, Site, SiteId, TensorSpec};
 pub use tokenizer::{Tokenizer, TokenizerConfig};
