@@ -7,8 +7,8 @@ use lagar_codec::Table;
 use lagar_engine::checkpoint::CARRIED_FILES;
 use lagar_engine::{Checkpoint, ModelSpec, Role};
 use lagar_format::{
-    Body, Index, Levels, PartSource, SourceFile, Stage, TableRecord, TensorRecord,
-    TransformRecord, WindowStage, Writer,
+    Body, Index, Levels, PartSource, SourceFile, Stage, TableRecord, TensorRecord, TransformRecord,
+    WindowStage, Writer,
 };
 
 use crate::encode::{Span, StoredLinear, Unit};
@@ -40,7 +40,10 @@ pub(crate) fn assemble(
             writer.file(name, bytes);
         }
     }
-    let table = writer.table(table_record(Table::trained(options.bits, super::press::TRELLIS_WINDOW)));
+    let table = writer.table(table_record(Table::trained(
+        options.bits,
+        super::press::TRELLIS_WINDOW,
+    )));
 
     let mut pressed: HashMap<&str, (usize, &Unit, &StoredLinear)> = HashMap::new();
     for unit in units {
@@ -48,7 +51,11 @@ pub(crate) fn assemble(
             let permutation = writer.part(unit_part(unit, site.permutation));
             let signs = writer.part(unit_part(unit, site.signs));
             let width = site.width as u64;
-            let transform = writer.transform(TransformRecord { width, permutation, signs });
+            let transform = writer.transform(TransformRecord {
+                width,
+                permutation,
+                signs,
+            });
             for linear in &site.linears {
                 pressed.insert(&linear.name, (transform, unit, linear));
             }
@@ -72,9 +79,10 @@ pub(crate) fn assemble(
             (Role::Embedding | Role::Linear, None) => {
                 unreachable!("a unit holds every linear; {} is in none", tensor.name)
             }
-            (_, None) => {
-                Body::Raw { dtype, parts: vec![writer.part(original.region().to_vec())] }
-            }
+            (_, None) => Body::Raw {
+                dtype,
+                parts: vec![writer.part(original.region().to_vec())],
+            },
         };
         writer.tensor(TensorRecord {
             name: tensor.name,
@@ -88,7 +96,11 @@ pub(crate) fn assemble(
 }
 
 fn unit_part(unit: &Unit, span: Span) -> PartSource {
-    PartSource::File { path: unit.path.clone(), offset: span.offset, bytes: span.bytes }
+    PartSource::File {
+        path: unit.path.clone(),
+        offset: span.offset,
+        bytes: span.bytes,
+    }
 }
 
 /// The same input, settings and version have the same identity.
@@ -122,5 +134,9 @@ fn table_record(table: &Table) -> TableRecord {
         },
         None => Levels::Free(table.levels().to_vec()),
     };
-    TableRecord { depth: table.depth(), window: table.window(), levels }
+    TableRecord {
+        depth: table.depth(),
+        window: table.window(),
+        levels,
+    }
 }

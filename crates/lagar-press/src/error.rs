@@ -36,7 +36,9 @@ pub enum PressError {
         found: lagar_engine::checkpoint::NonFinite,
     },
     /// A Hessian could not be factored.
-    #[error("the inputs of {what} give no usable second moments (mean {mean}); the model's activations overflow on this text")]
+    #[error(
+        "the inputs of {what} give no usable second moments (mean {mean}); the model's activations overflow on this text"
+    )]
     Hessian {
         /// The site.
         what: String,
@@ -68,7 +70,9 @@ pub enum PressError {
         what: String,
     },
     /// Two models that are compared do not share a vocabulary.
-    #[error("the reference has {reference} output tokens and the model {model}; they must share a vocabulary")]
+    #[error(
+        "the reference has {reference} output tokens and the model {model}; they must share a vocabulary"
+    )]
     Vocabulary {
         /// Vocabulary of the reference.
         reference: usize,

@@ -55,10 +55,18 @@ impl ExportDtype {
         match self {
             Self::F32 => out.extend(values.iter().flat_map(|v| v.to_le_bytes())),
             Self::Bf16 => {
-                out.extend(values.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()));
+                out.extend(
+                    values
+                        .iter()
+                        .flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()),
+                );
             }
             Self::F16 => {
-                out.extend(values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()));
+                out.extend(
+                    values
+                        .iter()
+                        .flat_map(|&v| half::f16::from_f32(v).to_le_bytes()),
+                );
             }
         }
     }
@@ -85,7 +93,10 @@ pub fn export(
     };
     if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         let source = std::io::Error::from(std::io::ErrorKind::DirectoryNotEmpty);
-        return Err(PressError::Io { path: dir.to_owned(), source });
+        return Err(PressError::Io {
+            path: dir.to_owned(),
+            source,
+        });
     }
     let mut name = dir.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
@@ -113,7 +124,11 @@ fn write_folder(
     progress: &dyn Progress,
 ) -> Result<(), PressError> {
     for (name, bytes) in model.files() {
-        let bytes = if name == "config.json" { retyped(bytes, dtype) } else { bytes.to_vec() };
+        let bytes = if name == "config.json" {
+            retyped(bytes, dtype)
+        } else {
+            bytes.to_vec()
+        };
         let path = dir.join(name);
         fs::write(&path, bytes).map_err(|source| PressError::Io { path, source })?;
     }
@@ -127,7 +142,11 @@ fn write_folder(
 fn retyped(config: &[u8], dtype: ExportDtype) -> Vec<u8> {
     let mut config: serde_json::Value =
         serde_json::from_slice(config).expect("the model was built from this configuration");
-    let key = if config.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
+    let key = if config.get("dtype").is_some() {
+        "dtype"
+    } else {
+        "torch_dtype"
+    };
     config[key] = json!(dtype.torch_name());
     serde_json::to_vec_pretty(&config).expect("plain data serialises")
 }
@@ -139,12 +158,16 @@ fn write_weights(
     dtype: ExportDtype,
     progress: &dyn Progress,
 ) -> Result<(), PressError> {
-    let io = |source| PressError::Io { path: path.to_owned(), source };
+    let io = |source| PressError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let tensors = model.spec().tensors();
     progress.phase("Exporting", model.parameters());
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io)?);
     let header = header(&tensors, dtype);
-    file.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
+    file.write_all(&(header.len() as u64).to_le_bytes())
+        .map_err(io)?;
     file.write_all(&header).map_err(io)?;
     let mut encoded = Vec::new();
     for tensor in &tensors {
@@ -162,7 +185,10 @@ fn write_weights(
             progress.advance(values.len() as u64);
         }
     }
-    file.into_inner().map_err(|e| io(e.into_error()))?.sync_all().map_err(io)
+    file.into_inner()
+        .map_err(|e| io(e.into_error()))?
+        .sync_all()
+        .map_err(io)
 }
 
 /// A safetensors header for these tensors, one after the other.

@@ -21,6 +21,12 @@ pub struct PressOptions {
 
 impl Default for PressOptions {
     fn default() -> Self {
-        Self { bits: 4, tokens: 131_072, context: 2048, seed: 0, damping: 0.1 }
+        Self {
+            bits: 4,
+            tokens: 131_072,
+            context: 2048,
+            seed: 0,
+            damping: 0.1,
+        }
     }
 }

@@ -49,24 +49,34 @@ impl Partial {
         let mut name = output.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
         let dir = output.with_file_name(name);
-        let io = |source| PressError::Io { path: dir.clone(), source };
+        let io = |source| PressError::Io {
+            path: dir.clone(),
+            source,
+        };
         let key_path = dir.join("key.json");
         if dir.exists() {
             if !resume {
                 fs::remove_dir_all(&dir).map_err(io)?;
             } else if let Ok(bytes) = fs::read(&key_path) {
-                let found: Key = serde_json::from_slice(&bytes).map_err(|_| PressError::Mismatch {
-                    path: dir.clone(),
-                    what: "a key that cannot be read".to_owned(),
-                })?;
+                let found: Key =
+                    serde_json::from_slice(&bytes).map_err(|_| PressError::Mismatch {
+                        path: dir.clone(),
+                        what: "a key that cannot be read".to_owned(),
+                    })?;
                 if let Some(what) = key.difference(&found) {
-                    return Err(PressError::Mismatch { path: dir, what: what.to_owned() });
+                    return Err(PressError::Mismatch {
+                        path: dir,
+                        what: what.to_owned(),
+                    });
                 }
             }
         }
         fs::create_dir_all(&dir).map_err(io)?;
         let text = serde_json::to_vec_pretty(key).expect("plain data serialises");
-        fs::write(&key_path, text).map_err(|source| PressError::Io { path: key_path, source })?;
+        fs::write(&key_path, text).map_err(|source| PressError::Io {
+            path: key_path,
+            source,
+        })?;
         Ok(Self { dir })
     }
 
@@ -82,7 +92,9 @@ impl Partial {
 
     /// Removes the folder and everything in it.
     pub(crate) fn remove(self) -> Result<(), PressError> {
-        fs::remove_dir_all(&self.dir)
-            .map_err(|source| PressError::Io { path: self.dir.clone(), source })
+        fs::remove_dir_all(&self.dir).map_err(|source| PressError::Io {
+            path: self.dir.clone(),
+            source,
+        })
     }
 }

@@ -84,7 +84,11 @@ pub fn press(
     let context = options.context.min(spec.context);
     let windows = calibration::windows(model.tokenizer(), request.text, options.tokens, context)?;
 
-    let source_bytes = checkpoint.files().iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    let source_bytes = checkpoint
+        .files()
+        .iter()
+        .map(|(_, bytes)| bytes.len() as u64)
+        .sum();
     progress.phase("Checking the checkpoint", source_bytes);
     let sources = hash_files(cpu, &checkpoint, progress)?;
     check_weights(cpu, &checkpoint, spec, progress)?;
@@ -134,7 +138,11 @@ fn read_back(path: &Path, original: &Model) -> Result<u64, PressError> {
     if model.parameters() != original.parameters() {
         return Err(PressError::ReadBack {
             path: path.to_owned(),
-            what: format!("{} parameters instead of {}", model.parameters(), original.parameters()),
+            what: format!(
+                "{} parameters instead of {}",
+                model.parameters(),
+                original.parameters()
+            ),
         });
     }
     Ok(model.file_bytes())
@@ -143,7 +151,10 @@ fn read_back(path: &Path, original: &Model) -> Result<u64, PressError> {
 fn digest_sources(sources: &[SourceFile]) -> String {
     let mut hasher = blake3::Hasher::new();
     for file in sources {
-        hasher.update(file.name.as_bytes()).update(&[0]).update(file.blake3.as_bytes());
+        hasher
+            .update(file.name.as_bytes())
+            .update(&[0])
+            .update(file.blake3.as_bytes());
     }
     hasher.finalize().to_hex().to_string()
 }
@@ -185,8 +196,11 @@ impl Pressing<'_> {
             taken.push(self.take_over(&layer_name(layer))?);
         }
         let taken_head = self.take_over("head")?;
-        let taken_embedding =
-            if spec.is_tied() { None } else { self.take_over("embedding")? };
+        let taken_embedding = if spec.is_tied() {
+            None
+        } else {
+            self.take_over("embedding")?
+        };
 
         let mut units = Vec::new();
         if !spec.is_tied() {
@@ -199,7 +213,10 @@ impl Pressing<'_> {
         let needed = if taken_head.is_none() {
             layers.len() + 1
         } else {
-            taken.iter().rposition(Option::is_none).map_or(0, |last| last + 1)
+            taken
+                .iter()
+                .rposition(Option::is_none)
+                .map_or(0, |last| last + 1)
         };
         let mut stream = Stream::new(self, windows, needed > 0)?;
         for (layer, (sites, taken)) in layers.into_iter().zip(taken).enumerate() {
@@ -232,7 +249,10 @@ impl Pressing<'_> {
 
     fn begin_progress(&self, layers: &[&[Site]], windows: &Windows) {
         let coding = self.model.parameters();
-        let reading: u64 = layers.iter().map(|sites| self.reading_steps(sites, windows.text_tokens())).sum();
+        let reading: u64 = layers
+            .iter()
+            .map(|sites| self.reading_steps(sites, windows.text_tokens()))
+            .sum();
         self.progress.phase("Pressing", coding + reading);
     }
 
@@ -251,9 +271,19 @@ impl Pressing<'_> {
         let name = self.model.spec().embedding();
         let width = self.model.spec().hidden;
         let mut identity = vec![0f32; width * width];
-        identity.iter_mut().step_by(width + 1).for_each(|d| *d = 1.0);
+        identity
+            .iter_mut()
+            .step_by(width + 1)
+            .for_each(|d| *d = 1.0);
         let mut builder = UnitBuilder::default();
-        self.encode_linears(&mut builder, identity, width, EMBEDDING_STREAM, name, &[name.to_owned()])?;
+        self.encode_linears(
+            &mut builder,
+            identity,
+            width,
+            EMBEDDING_STREAM,
+            name,
+            &[name.to_owned()],
+        )?;
         builder.write(&self.partial.unit("embedding"))
     }
 
@@ -268,7 +298,14 @@ impl Pressing<'_> {
             let hessian = hessians.take(site.id);
             let what = format!("{} ({name})", site.linears.join(", "));
             let stream = site.id.0 as u64;
-            self.encode_linears(&mut builder, hessian, site.width, stream, &what, &site.linears)?;
+            self.encode_linears(
+                &mut builder,
+                hessian,
+                site.width,
+                stream,
+                &what,
+                &site.linears,
+            )?;
         }
         builder.write(&self.partial.unit(name))
     }
@@ -285,11 +322,18 @@ impl Pressing<'_> {
     ) -> Result<(), PressError> {
         let transform = choose_transform(&hessian, width, self.options.seed, stream)?;
         let hessian = transform_hessian(self.cpu, &transform, hessian);
-        let feedback =
-            Feedback::new(self.cpu, hessian, transform.padded_width(), self.options.damping, what)?;
+        let feedback = Feedback::new(
+            self.cpu,
+            hessian,
+            transform.padded_width(),
+            self.options.damping,
+            what,
+        )?;
         let depths = vec![self.options.bits; transform.padded_width().div_ceil(GROUP)];
-        let tensors: Vec<_> =
-            names.iter().map(|name| self.checkpoint.tensor(name)).collect::<Result<_, _>>()?;
+        let tensors: Vec<_> = names
+            .iter()
+            .map(|name| self.checkpoint.tensor(name))
+            .collect::<Result<_, _>>()?;
         let readers: Vec<_> = tensors
             .iter()
             .map(|tensor| {
@@ -303,7 +347,10 @@ impl Pressing<'_> {
             .iter()
             .zip(&readers)
             .map(|(tensor, rows)| {
-                Ok(Job { layout: StageLayout::new(tensor.shape()[0], width, &depths)?, rows })
+                Ok(Job {
+                    layout: StageLayout::new(tensor.shape()[0], width, &depths)?,
+                    rows,
+                })
             })
             .collect::<Result<_, PressError>>()?;
         let code = SiteCode {
@@ -326,9 +373,17 @@ impl Pressing<'_> {
 /// As the format stores it: u16 where every column fits, u32 otherwise.
 fn permutation_bytes(transform: &Transform) -> Vec<u8> {
     if transform.width() <= 1 << 16 {
-        transform.perm().iter().flat_map(|&c| (c as u16).to_le_bytes()).collect()
+        transform
+            .perm()
+            .iter()
+            .flat_map(|&c| (c as u16).to_le_bytes())
+            .collect()
     } else {
-        transform.perm().iter().flat_map(|c| c.to_le_bytes()).collect()
+        transform
+            .perm()
+            .iter()
+            .flat_map(|c| c.to_le_bytes())
+            .collect()
     }
 }
 
@@ -337,7 +392,12 @@ fn sign_bytes(transform: &Transform) -> Vec<u8> {
     transform
         .signs()
         .chunks(8)
-        .map(|signs| signs.iter().enumerate().fold(0, |byte, (i, &s)| byte | u8::from(s) << i))
+        .map(|signs| {
+            signs
+                .iter()
+                .enumerate()
+                .fold(0, |byte, (i, &s)| byte | u8::from(s) << i)
+        })
         .collect()
 }
 
@@ -372,21 +432,30 @@ impl Stream {
         let hidden = pressing.model.spec().hidden;
         let sites = pressing.model.spec().sites();
         let mut cache = pressing.model.layer_cache(layer);
-        let own: Vec<Site> = sites.into_iter().filter(|s| s.layer == Some(layer)).collect();
+        let own: Vec<Site> = sites
+            .into_iter()
+            .filter(|s| s.layer == Some(layer))
+            .collect();
         for x in &mut self.windows {
             if pressing.progress.cancelled() {
                 return Err(PressError::Interrupted);
             }
             cache.truncate(0);
             let n = x.len() / hidden;
-            pressing.model.layer(pressing.cpu, layer, x, n, &mut cache, hessians);
+            pressing
+                .model
+                .layer(pressing.cpu, layer, x, n, &mut cache, hessians);
             pressing.progress.advance(pressing.reading_steps(&own, n));
         }
         Ok(())
     }
 
     /// Observes the input of the output head.
-    fn head(&mut self, pressing: &Pressing<'_>, hessians: &mut Hessians<'_>) -> Result<(), PressError> {
+    fn head(
+        &mut self,
+        pressing: &Pressing<'_>,
+        hessians: &mut Hessians<'_>,
+    ) -> Result<(), PressError> {
         let hidden = pressing.model.spec().hidden;
         for x in &mut self.windows {
             let n = x.len() / hidden;

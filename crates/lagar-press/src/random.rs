@@ -10,7 +10,11 @@ pub(crate) struct Random {
 
 impl Random {
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
-        let mut random = Self { state: seed, bits: 0, left: 0 };
+        let mut random = Self {
+            state: seed,
+            bits: 0,
+            left: 0,
+        };
         random.state = random.word() ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03);
         random
     }

@@ -38,7 +38,11 @@ pub(crate) fn hash_files(
     });
     hashes
         .into_iter()
-        .map(|slot| slot.into_inner().expect("no holder panics").ok_or(PressError::Interrupted))
+        .map(|slot| {
+            slot.into_inner()
+                .expect("no holder panics")
+                .ok_or(PressError::Interrupted)
+        })
         .collect()
 }
 
@@ -55,7 +59,11 @@ pub(crate) fn check_weights(
         }
         let view = checkpoint.tensor(&tensor.name)?;
         if let Some(found) = view.non_finite(cpu) {
-            return Err(PressError::NotFinite { file: view.file().to_owned(), tensor: tensor.name, found });
+            return Err(PressError::NotFinite {
+                file: view.file().to_owned(),
+                tensor: tensor.name,
+                found,
+            });
         }
     }
     Ok(())

@@ -35,7 +35,10 @@ impl Feedback {
         assert!(width.is_multiple_of(BLOCK_COLS));
         let mean = mean_diagonal(&hessian, width);
         if !mean.is_finite() {
-            return Err(PressError::Hessian { what: what.to_owned(), mean });
+            return Err(PressError::Hessian {
+                what: what.to_owned(),
+                mean,
+            });
         }
         // Inputs that never fire leave nothing to weight by: all columns count the same.
         let mean = if mean > 0.0 { mean } else { 1.0 };
@@ -46,7 +49,10 @@ impl Feedback {
         if factor(cpu, &mut m, width) {
             Ok(Self { width, m })
         } else {
-            Err(PressError::Hessian { what: what.to_owned(), mean })
+            Err(PressError::Hessian {
+                what: what.to_owned(),
+                mean,
+            })
         }
     }
 
@@ -131,14 +137,17 @@ fn normalise_blocks(a: &mut [f32], n: usize, start: usize, u: &[f64], size: usiz
         let solve = |row: [f64; BLOCK_COLS]| {
             let mut x = [0f64; BLOCK_COLS];
             for c in 0..BLOCK_COLS {
-                let known: f64 =
-                    (0..c).map(|k| x[k] * u[(block + k) * size + block + c]).sum();
+                let known: f64 = (0..c)
+                    .map(|k| x[k] * u[(block + k) * size + block + c])
+                    .sum();
                 x[c] = (row[c] - known) / u[(block + c) * size + block + c];
             }
             x
         };
         for i in 0..start {
-            let x = solve(std::array::from_fn(|c| f64::from(panel[(block + c) * start + i])));
+            let x = solve(std::array::from_fn(|c| {
+                f64::from(panel[(block + c) * start + i])
+            }));
             for c in 0..BLOCK_COLS {
                 a[i * n + start + block + c] = x[c] as f32;
             }
@@ -162,8 +171,11 @@ mod tests {
     /// A random positive definite matrix with a few strong directions, as activations have.
     fn hessian(n: usize, seed: u64) -> Vec<f32> {
         let mut random = Random::new(seed, 0);
-        let mut uniform = || (0..16).fold(0.0, |x, _| (x + f32::from(u8::from(random.bit()))) / 2.0) - 0.5;
-        let samples: Vec<f32> = (0..2 * n * n).map(|i| uniform() * (1 + 40 / (i % n + 1)) as f32).collect();
+        let mut uniform =
+            || (0..16).fold(0.0, |x, _| (x + f32::from(u8::from(random.bit()))) / 2.0) - 0.5;
+        let samples: Vec<f32> = (0..2 * n * n)
+            .map(|i| uniform() * (1 + 40 / (i % n + 1)) as f32)
+            .collect();
         let mut h = vec![0f32; n * n];
         for x in samples.chunks_exact(n) {
             for i in 0..n {
@@ -216,7 +228,11 @@ mod tests {
             for k in 0..n {
                 for j in 0..n {
                     if k / BLOCK_COLS != j / BLOCK_COLS {
-                        assert!(a[k * n + j].abs() < 2e-4 * mean, "n {n}: [{k}][{j}] = {}", a[k * n + j]);
+                        assert!(
+                            a[k * n + j].abs() < 2e-4 * mean,
+                            "n {n}: [{k}][{j}] = {}",
+                            a[k * n + j]
+                        );
                     }
                 }
             }

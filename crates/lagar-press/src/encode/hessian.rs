@@ -43,7 +43,12 @@ impl<'a> Hessians<'a> {
         let Some(at) = self.sums.iter().position(|s| s.site == site) else {
             panic!("site {site:?} is not summed");
         };
-        let SiteSum { width, count, mut sum, .. } = self.sums.swap_remove(at);
+        let SiteSum {
+            width,
+            count,
+            mut sum,
+            ..
+        } = self.sums.swap_remove(at);
         let scale = 1.0 / count.max(1) as f32;
         for i in 0..width {
             for j in i..width {
@@ -58,7 +63,8 @@ impl<'a> Hessians<'a> {
 impl Observer for Hessians<'_> {
     fn input(&mut self, site: SiteId, x: &[f32], n: usize) {
         if let Some(s) = self.sums.iter_mut().find(|s| s.site == site) {
-            self.cpu.syrk_tn(x, s.width, &mut s.sum, s.width, s.width, n, 1.0);
+            self.cpu
+                .syrk_tn(x, s.width, &mut s.sum, s.width, s.width, n, 1.0);
             s.count += n;
         }
     }
@@ -81,7 +87,11 @@ pub(crate) fn choose_transform(
 }
 
 /// `T H Tᵀ`, padded width squared; takes the memory of `hessian`.
-pub(crate) fn transform_hessian(cpu: &Cpu, transform: &Transform, mut hessian: Vec<f32>) -> Vec<f32> {
+pub(crate) fn transform_hessian(
+    cpu: &Cpu,
+    transform: &Transform,
+    mut hessian: Vec<f32>,
+) -> Vec<f32> {
     let (width, padded) = (transform.width(), transform.padded_width());
     let mut out = vec![0f32; padded * padded];
     cpu.transform(transform, &hessian, width, &mut out[..width * padded]);

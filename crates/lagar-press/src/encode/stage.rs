@@ -3,7 +3,8 @@
 use std::sync::Mutex;
 
 use lagar_codec::{
-    BLOCK_COLS, GROUP, StageLayout, TILE_ROWS, Table, Transform, pack_windows, scale_code, scale_value,
+    BLOCK_COLS, GROUP, StageLayout, TILE_ROWS, Table, Transform, pack_windows, scale_code,
+    scale_value,
 };
 use lagar_kernels::{Cpu, Encoder};
 
@@ -81,7 +82,10 @@ pub(crate) fn encode_site(
         })
         .collect();
     for (&(job, _), slot) in strips.iter().zip(done) {
-        let strip = slot.into_inner().expect("no holder panics").expect("every strip is run")?;
+        let strip = slot
+            .into_inner()
+            .expect("no holder panics")
+            .expect("every strip is run")?;
         let stage = &mut stages[job];
         stage.codes.extend(strip.codes);
         stage.scales.extend(strip.scales);
@@ -109,7 +113,12 @@ fn encode_strip(
     {
         let mut original = vec![0f32; stored * layout.cols()];
         (job.rows)(first, &mut original)?;
-        cpu.transform(code.transform, &original, stored, &mut weights[..stored * width]);
+        cpu.transform(
+            code.transform,
+            &original,
+            stored,
+            &mut weights[..stored * width],
+        );
     }
 
     let row_scales: Vec<u16> = weights
@@ -130,7 +139,9 @@ fn encode_strip(
         row_weights: vec![0.0; height],
     };
     let mut result = Strip {
-        codes: Vec::with_capacity(layout.codes_offset(strip, layout.groups()) - layout.codes_offset(strip, 0)),
+        codes: Vec::with_capacity(
+            layout.codes_offset(strip, layout.groups()) - layout.codes_offset(strip, 0),
+        ),
         scales: Vec::new(),
         row_scales: row_scales.iter().flat_map(|s| s.to_le_bytes()).collect(),
     };
@@ -208,8 +219,16 @@ impl StripEncoder<'_> {
         let table = self.code.table;
         strip.codes.push(0);
         let start = strip.codes.len();
-        strip.codes.resize(start + self.windows.len() * usize::from(table.depth()) / 8, 0);
-        pack_windows(table.depth(), table.window(), &self.windows, &mut strip.codes[start..]);
+        strip.codes.resize(
+            start + self.windows.len() * usize::from(table.depth()) / 8,
+            0,
+        );
+        pack_windows(
+            table.depth(),
+            table.window(),
+            &self.windows,
+            &mut strip.codes[start..],
+        );
     }
 
     /// A row's weight is its squared scale, relative to the largest so that none underflows.
@@ -245,13 +264,7 @@ impl StripEncoder<'_> {
     }
 
     /// Codes four columns, notes their error and feeds it into the rest of the group.
-    fn block(
-        &mut self,
-        first: usize,
-        block: usize,
-        targets: &mut [f32],
-        scales: &[f32],
-    ) {
+    fn block(&mut self, first: usize, block: usize, targets: &mut [f32], scales: &[f32]) {
         let height = self.height;
         let column = first + block * BLOCK_COLS;
         let (own, rest) = targets[block * BLOCK_COLS * height..].split_at_mut(BLOCK_COLS * height);
@@ -266,7 +279,8 @@ impl StripEncoder<'_> {
         let previous = self.windows.last().copied().unwrap_or(0);
         self.windows.resize(coded + height * BLOCK_COLS, 0);
         let windows = &mut self.windows[coded..];
-        self.encoder.encode_block(table, previous, &self.aims, &self.row_weights, windows);
+        self.encoder
+            .encode_block(table, previous, &self.aims, &self.row_weights, windows);
         let width = self.layout.padded_cols();
         for j in 0..BLOCK_COLS {
             let error = &mut self.errors[(column + j) * height..][..height];
@@ -278,7 +292,10 @@ impl StripEncoder<'_> {
         // The rest of the group: rank-4 update.
         for (ahead, target) in rest.chunks_exact_mut(height).enumerate() {
             for j in 0..BLOCK_COLS {
-                let m = self.code.feedback.from(column + j, column + BLOCK_COLS + ahead)[0];
+                let m = self
+                    .code
+                    .feedback
+                    .from(column + j, column + BLOCK_COLS + ahead)[0];
                 let error = &self.errors[(column + j) * height..][..height];
                 for (t, e) in target.iter_mut().zip(error) {
                     *t += m * e;
@@ -301,7 +318,12 @@ mod tests {
     /// Nearly Gaussian numbers.
     fn gaussian(count: usize, seed: u64) -> Vec<f32> {
         let mut random = Random::new(seed, 7);
-        let mut next = || (0..48).map(|_| if random.bit() { 0.5f32 } else { -0.5 }).sum::<f32>() / 12f32.sqrt();
+        let mut next = || {
+            (0..48)
+                .map(|_| if random.bit() { 0.5f32 } else { -0.5 })
+                .sum::<f32>()
+                / 12f32.sqrt()
+        };
         (0..count).map(|_| next()).collect()
     }
 
@@ -324,7 +346,12 @@ mod tests {
     }
 
     /// Encodes a random matrix and returns it in transformed space with what a reader decodes.
-    fn encode(rows: usize, width: usize, bits: u8, threads: usize) -> (Vec<f32>, Vec<f32>, Vec<f32>, EncodedStage) {
+    fn encode(
+        rows: usize,
+        width: usize,
+        bits: u8,
+        threads: usize,
+    ) -> (Vec<f32>, Vec<f32>, Vec<f32>, EncodedStage) {
         let cpu = Cpu::new(Isa::best(), threads);
         let weights = gaussian(rows * width, 5);
         let original = hessian(width);
@@ -338,8 +365,15 @@ mod tests {
             Ok(())
         };
         let table = Table::trained(bits, 8);
-        let code = SiteCode { transform: &transform, feedback: &feedback, table };
-        let jobs = [Job { layout: layout.clone(), rows: &read }];
+        let code = SiteCode {
+            transform: &transform,
+            feedback: &feedback,
+            table,
+        };
+        let jobs = [Job {
+            layout: layout.clone(),
+            rows: &read,
+        }];
         let stage = encode_site(&cpu, &code, &jobs, &Silent).unwrap().remove(0);
         let decoded = reference::dequantize(&reference::Stage {
             layout: &layout,
@@ -358,23 +392,39 @@ mod tests {
         let quadratic = |rows: &mut dyn Iterator<Item = Vec<f64>>| -> f64 {
             rows.map(|row| {
                 (0..width)
-                    .map(|i| row[i] * (0..width).map(|j| f64::from(h[i * width + j]) * row[j]).sum::<f64>())
+                    .map(|i| {
+                        row[i]
+                            * (0..width)
+                                .map(|j| f64::from(h[i * width + j]) * row[j])
+                                .sum::<f64>()
+                    })
                     .sum::<f64>()
             })
             .sum()
         };
         let errors = weights.chunks_exact(width).zip(decoded.chunks_exact(width));
-        let lost = quadratic(&mut errors.map(|(w, d)| {
-            w.iter().zip(d).map(|(w, d)| f64::from(w - d)).collect()
-        }));
-        let all = quadratic(&mut weights.chunks_exact(width).map(|w| w.iter().map(|&w| f64::from(w)).collect()));
+        let lost = quadratic(
+            &mut errors.map(|(w, d)| w.iter().zip(d).map(|(w, d)| f64::from(w - d)).collect()),
+        );
+        let all = quadratic(
+            &mut weights
+                .chunks_exact(width)
+                .map(|w| w.iter().map(|&w| f64::from(w)).collect()),
+        );
         lost / all
     }
 
     #[test]
     fn a_reader_decodes_what_feedback_aimed_at_better_than_the_rate_of_plain_rounding() {
         for (rows, width) in [(300, 172), (16, 64), (20, 260)] {
-            for (bits, scalar) in [(1, 0.363), (2, 0.1175), (3, 0.0345), (4, 0.0095), (6, 0.0007), (8, 0.0001)] {
+            for (bits, scalar) in [
+                (1, 0.363),
+                (2, 0.1175),
+                (3, 0.0345),
+                (4, 0.0095),
+                (6, 0.0007),
+                (8, 0.0001),
+            ] {
                 let (h, weights, decoded, _) = encode(rows, width, bits, 2);
                 let padded = width.next_multiple_of(4);
                 let loss = loss(&h, &weights, &decoded[..rows * padded], padded);

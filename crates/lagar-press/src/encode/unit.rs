@@ -60,7 +60,10 @@ pub(crate) struct UnitBuilder {
 
 impl UnitBuilder {
     fn blob(&mut self, bytes: Vec<u8>) -> Span {
-        let span = Span { offset: self.length, bytes: bytes.len() as u64 };
+        let span = Span {
+            offset: self.length,
+            bytes: bytes.len() as u64,
+        };
         self.length += span.bytes;
         self.blobs.push(bytes);
         span
@@ -70,7 +73,12 @@ impl UnitBuilder {
     pub(crate) fn site(&mut self, width: usize, permutation: Vec<u8>, signs: Vec<u8>) {
         let permutation = self.blob(permutation);
         let signs = self.blob(signs);
-        self.sites.push(StoredSite { width, permutation, signs, linears: Vec::new() });
+        self.sites.push(StoredSite {
+            width,
+            permutation,
+            signs,
+            linears: Vec::new(),
+        });
     }
 
     /// Adds a linear to the last site.
@@ -78,15 +86,28 @@ impl UnitBuilder {
         let codes = self.blob(stage.codes);
         let scales = self.blob(stage.scales);
         let row_scales = self.blob(stage.row_scales);
-        let linear = StoredLinear { name: name.to_owned(), depths, codes, scales, row_scales };
-        self.sites.last_mut().expect("a site is started first").linears.push(linear);
+        let linear = StoredLinear {
+            name: name.to_owned(),
+            depths,
+            codes,
+            scales,
+            row_scales,
+        };
+        self.sites
+            .last_mut()
+            .expect("a site is started first")
+            .linears
+            .push(linear);
     }
 
     /// Writes the unit under a temporary name, then renames it to `path`.
     pub(crate) fn write(self, path: &Path) -> Result<Unit, PressError> {
         let header = serde_json::to_vec(&self.sites).expect("plain data serialises");
         let temporary = path.with_extension("tmp");
-        let io = |source| PressError::Io { path: temporary.clone(), source };
+        let io = |source| PressError::Io {
+            path: temporary.clone(),
+            source,
+        };
         let mut hasher = blake3::Hasher::new();
         let mut file = BufWriter::new(File::create(&temporary).map_err(io)?);
         let mut put = |bytes: &[u8]| {
@@ -101,7 +122,10 @@ impl UnitBuilder {
         }
         let hash = hasher.finalize();
         file.write_all(hash.as_bytes()).map_err(io)?;
-        file.into_inner().map_err(|e| io(e.into_error()))?.sync_all().map_err(io)?;
+        file.into_inner()
+            .map_err(|e| io(e.into_error()))?
+            .sync_all()
+            .map_err(io)?;
         os::replace_atomically(&temporary, path)?;
         Ok(Unit::new(path, self.sites, header.len() as u64))
     }
@@ -120,12 +144,18 @@ impl Unit {
                 linear.row_scales.offset += base;
             }
         }
-        Self { path: path.to_owned(), sites }
+        Self {
+            path: path.to_owned(),
+            sites,
+        }
     }
 
     /// Reads a unit that an earlier run finished; `None` if it is absent or damaged.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>, PressError> {
-        let io = |source| PressError::Io { path: path.to_owned(), source };
+        let io = |source| PressError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let mut file = match File::open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -156,6 +186,8 @@ impl Unit {
         }
         let mut header = vec![0; length as usize];
         file.read_exact(&mut header)?;
-        Ok(serde_json::from_slice(&header).ok().map(|sites| Self::new(path, sites, length)))
+        Ok(serde_json::from_slice(&header)
+            .ok()
+            .map(|sites| Self::new(path, sites, length)))
     }
 }

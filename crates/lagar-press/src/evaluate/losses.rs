@@ -13,7 +13,11 @@ pub(crate) struct Loss {
 fn log_sum_exp(logits: &[f32]) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let max = f64::from(max);
-    max + logits.iter().map(|&l| (f64::from(l) - max).exp()).sum::<f64>().ln()
+    max + logits
+        .iter()
+        .map(|&l| (f64::from(l) - max).exp())
+        .sum::<f64>()
+        .ln()
 }
 
 /// The loss of `target` under `logits`.
@@ -24,7 +28,10 @@ pub(crate) fn loss(logits: &[f32], target: u32) -> Loss {
             best = i;
         }
     }
-    Loss { nll: log_sum_exp(logits) - f64::from(logits[target as usize]), best: best as u32 }
+    Loss {
+        nll: log_sum_exp(logits) - f64::from(logits[target as usize]),
+        best: best as u32,
+    }
 }
 
 /// `Σ p log(p/q)` with p from the original's logits and q from the pressed model's, nats.

@@ -121,10 +121,18 @@ pub fn evaluate(
 ) -> Result<Evaluation, PressError> {
     let vocabulary = model.spec().vocabulary;
     if let Some(r) = reference.filter(|r| r.spec().vocabulary != vocabulary) {
-        return Err(PressError::Vocabulary { reference: r.spec().vocabulary, model: vocabulary });
+        return Err(PressError::Vocabulary {
+            reference: r.spec().vocabulary,
+            model: vocabulary,
+        });
     }
-    let longest = reference.map_or(usize::MAX, |r| r.spec().context).min(model.spec().context);
-    let context = options.context.unwrap_or(EvaluationOptions::DEFAULT_CONTEXT).min(longest);
+    let longest = reference
+        .map_or(usize::MAX, |r| r.spec().context)
+        .min(model.spec().context);
+    let context = options
+        .context
+        .unwrap_or(EvaluationOptions::DEFAULT_CONTEXT)
+        .min(longest);
     let windows = calibration::tokenize(model.tokenizer(), text, options.tokens, context)?;
     if windows.is_empty() {
         return Err(PressError::TextTooShort {
@@ -170,7 +178,9 @@ impl<'a> Side<'a> {
 
     fn forward(&mut self, cpu: &Cpu, tokens: &[u32]) -> Result<(), PressError> {
         self.session.truncate(0);
-        let hidden = self.model.forward(cpu, &mut self.session, tokens, &mut NoObserver)?;
+        let hidden = self
+            .model
+            .forward(cpu, &mut self.session, tokens, &mut NoObserver)?;
         self.hidden.clear();
         self.hidden.extend_from_slice(hidden);
         Ok(())
@@ -212,8 +222,10 @@ impl Run<'_> {
     /// Scores `targets`, predicted from positions `first..`.
     fn score(&mut self, first: usize, targets: &[u32]) {
         let vocabulary = self.model.model.spec().vocabulary;
-        let slots: Vec<Mutex<Position>> =
-            targets.iter().map(|_| Mutex::new(Position::default())).collect();
+        let slots: Vec<Mutex<Position>> = targets
+            .iter()
+            .map(|_| Mutex::new(Position::default()))
+            .collect();
         let (model, reference) = (&self.model, self.reference.as_ref());
         self.cpu.pool().run(targets.len(), &|i| {
             let target = targets[i];
@@ -235,8 +247,11 @@ impl Run<'_> {
             }
             *slots[i].lock().expect("no holder panics") = position;
         });
-        self.positions
-            .extend(slots.into_iter().map(|slot| slot.into_inner().expect("no holder panics")));
+        self.positions.extend(
+            slots
+                .into_iter()
+                .map(|slot| slot.into_inner().expect("no holder panics")),
+        );
     }
 }
 
@@ -266,8 +281,11 @@ fn summarise(positions: &[Position], compared: bool) -> Evaluation {
         .map(|power| (1usize << power, 2usize << power))
         .take_while(|(from, _)| *from <= last)
         .map(|(from, to)| {
-            let inside: Vec<Position> =
-                positions.iter().filter(|p| (from..to).contains(&p.place)).copied().collect();
+            let inside: Vec<Position> = positions
+                .iter()
+                .filter(|p| (from..to).contains(&p.place))
+                .copied()
+                .collect();
             PositionRange {
                 from,
                 to,

@@ -19,7 +19,11 @@ impl Windows {
         if last < 2 && stride >= 2 {
             tokens.truncate(tokens.len() - last);
         }
-        Self { tokens, bos, stride }
+        Self {
+            tokens,
+            bos,
+            stride,
+        }
     }
 
     /// Number of windows.
@@ -44,7 +48,9 @@ impl Windows {
 
     /// Every window in order, BOS included.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Vec<u32>> {
-        self.tokens.chunks(self.stride).map(|text| self.bos.into_iter().chain(text.iter().copied()).collect())
+        self.tokens
+            .chunks(self.stride)
+            .map(|text| self.bos.into_iter().chain(text.iter().copied()).collect())
     }
 }
 
@@ -53,7 +59,9 @@ mod tests {
     use super::*;
 
     fn cut(tokens: u32, bos: Option<u32>, context: usize) -> Vec<Vec<u32>> {
-        Windows::new((10..10 + tokens).collect(), bos, context).iter().collect()
+        Windows::new((10..10 + tokens).collect(), bos, context)
+            .iter()
+            .collect()
     }
 
     #[test]

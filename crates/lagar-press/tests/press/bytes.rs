@@ -55,7 +55,10 @@ fn a_press_stopped_anywhere_resumes_to_the_same_bytes() {
             assert!(!output.exists(), "nothing lies under the output's name");
             let report = press_with(&fixture(name), &output, quick(2), 1, true, &Silent).unwrap();
             resumed += report.resumed_units;
-            assert!(fs::read(&output).unwrap() == fs::read(&whole).unwrap(), "{name} after {reports}");
+            assert!(
+                fs::read(&output).unwrap() == fs::read(&whole).unwrap(),
+                "{name} after {reports}"
+            );
             assert!(!folder.path().join("stopped.lagar.partial").exists());
             fs::remove_file(&output).unwrap();
         }
@@ -71,7 +74,15 @@ fn a_damaged_unit_is_made_again() {
     press_quietly(&fixture("llama2"), &whole, quick(2));
     let partial = folder.path().join("out.lagar.partial");
     let stopped = (10..).step_by(10).find(|&reports| {
-        press_with(&fixture("llama2"), &output, quick(2), 1, false, &StopAfter::new(reports)).is_err()
+        press_with(
+            &fixture("llama2"),
+            &output,
+            quick(2),
+            1,
+            false,
+            &StopAfter::new(reports),
+        )
+        .is_err()
             && partial.join("layer-00000.unit").exists()
     });
     assert!(stopped.is_some());

@@ -20,11 +20,26 @@ fn divergence_whole_file_size_and_agreement_stay_within_their_bounds() {
         let report = press_quietly(&novels(), &output, options);
         let pressed = Model::open(&output, None, &ModelOptions::default()).unwrap();
         let options = EvaluationOptions::new(None, Some(4096));
-        let measured = evaluate(&cpu, &pressed, Some(&original), &evaluation_text(), &options, &Silent).unwrap();
+        let measured = evaluate(
+            &cpu,
+            &pressed,
+            Some(&original),
+            &evaluation_text(),
+            &options,
+            &Silent,
+        )
+        .unwrap();
         let compared = measured.reference.unwrap();
         assert!(compared.kl_mean < kl, "{bits} bits: {}", compared.kl_mean);
-        assert!(compared.top1_agreement > agreement, "{bits} bits: {}", compared.top1_agreement);
+        assert!(
+            compared.top1_agreement > agreement,
+            "{bits} bits: {}",
+            compared.top1_agreement
+        );
         let bpw = 8.0 * report.file_bytes as f64 / report.parameters as f64;
-        assert!(bpw < f64::from(bits) + 0.40, "{bits} bits: {bpw} bits per parameter");
+        assert!(
+            bpw < f64::from(bits) + 0.40,
+            "{bits} bits: {bpw} bits per parameter"
+        );
     }
 }

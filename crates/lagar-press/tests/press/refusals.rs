@@ -21,9 +21,18 @@ fn copy(name: &str, to: &Path) {
 fn unfinished_work_of_another_kind_is_not_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.lagar");
-    press_with(&fixture("llama2"), &output, quick(2), 1, false, &StopAfter::new(12)).unwrap_err();
+    press_with(
+        &fixture("llama2"),
+        &output,
+        quick(2),
+        1,
+        false,
+        &StopAfter::new(12),
+    )
+    .unwrap_err();
     let refused = |options, checkpoint: &str| {
-        let error = press_with(&fixture(checkpoint), &output, options, 1, true, &Silent).unwrap_err();
+        let error =
+            press_with(&fixture(checkpoint), &output, options, 1, true, &Silent).unwrap_err();
         assert!(matches!(error, PressError::Mismatch { .. }), "{error}");
         error.to_string()
     };
@@ -64,12 +73,24 @@ fn a_text_without_tokens_and_impossible_depths_are_refused() {
     let output = folder.path().join("out.lagar");
     let try_press = |text: &str, bits| {
         let checkpoint = fixture("llama2");
-        let request = Request { checkpoint: &checkpoint, text, output: &output, options: quick(bits), resume: false };
+        let request = Request {
+            checkpoint: &checkpoint,
+            text,
+            output: &output,
+            options: quick(bits),
+            resume: false,
+        };
         press(&cpu(1), &request, &Silent).unwrap_err()
     };
-    assert!(matches!(try_press("", 2), PressError::TextTooShort { tokens: 0, .. }));
+    assert!(matches!(
+        try_press("", 2),
+        PressError::TextTooShort { tokens: 0, .. }
+    ));
     for bits in [0, 9] {
-        assert!(matches!(try_press(&calibration_text(), bits), PressError::Bits { .. }));
+        assert!(matches!(
+            try_press(&calibration_text(), bits),
+            PressError::Bits { .. }
+        ));
     }
     assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
 }
@@ -79,6 +100,13 @@ fn models_of_different_vocabularies_are_not_compared() {
     let open = |name: &str| Model::open(&fixture(name), None, &ModelOptions::default()).unwrap();
     let novels = Model::open(&crate::support::novels(), None, &ModelOptions::default()).unwrap();
     let options = EvaluationOptions::default();
-    let error = evaluate(&cpu(1), &novels, Some(&open("llama2")), "text", &options, &Silent);
+    let error = evaluate(
+        &cpu(1),
+        &novels,
+        Some(&open("llama2")),
+        "text",
+        &options,
+        &Silent,
+    );
     assert!(matches!(error, Err(PressError::Vocabulary { .. })));
 }

@@ -7,7 +7,9 @@ use lagar_kernels::{Cpu, Isa};
 use lagar_press::{PressError, PressOptions, PressReport, Progress, Request, Silent, press};
 
 fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
 }
 
 /// A tiny random-weight checkpoint.
@@ -49,11 +51,21 @@ pub(crate) fn press_with(
     progress: &dyn Progress,
 ) -> Result<PressReport, PressError> {
     let text = calibration_text();
-    let request = Request { checkpoint, text: &text, output, options, resume };
+    let request = Request {
+        checkpoint,
+        text: &text,
+        output,
+        options,
+        resume,
+    };
     press(&cpu(threads), &request, progress)
 }
 
-pub(crate) fn press_quietly(checkpoint: &Path, output: &Path, options: PressOptions) -> PressReport {
+pub(crate) fn press_quietly(
+    checkpoint: &Path,
+    output: &Path,
+    options: PressOptions,
+) -> PressReport {
     press_with(checkpoint, output, options, 2, false, &Silent).unwrap()
 }
 
@@ -64,14 +76,18 @@ pub(crate) struct StopAfter {
 
 impl StopAfter {
     pub(crate) fn new(reports: u64) -> Self {
-        Self { left: AtomicU64::new(reports) }
+        Self {
+            left: AtomicU64::new(reports),
+        }
     }
 }
 
 impl Progress for StopAfter {
     fn phase(&self, _: &str, _: u64) {}
     fn advance(&self, _: u64) {
-        let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        let _ = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
     }
     fn note(&self, _: &str) {}
     fn cancelled(&self) -> bool {

@@ -108,7 +108,11 @@ impl Inspection {
     }
 
     fn of_checkpoint(checkpoint: &Checkpoint, tensors: bool) -> anyhow::Result<Self> {
-        let file_bytes = checkpoint.files().iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let file_bytes = checkpoint
+            .files()
+            .iter()
+            .map(|(_, bytes)| bytes.len() as u64)
+            .sum();
         let spec = checkpoint.spec();
         let tensors = if tensors {
             let line = |name| {

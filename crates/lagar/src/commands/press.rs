@@ -157,7 +157,11 @@ pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
 
 fn dry_run(context: &Context, args: &PressArgs, text: &str) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::open(&args.checkpoint).blame(Fault::Input)?;
-    let checkpoint_bytes = checkpoint.files().iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    let checkpoint_bytes = checkpoint
+        .files()
+        .iter()
+        .map(|(_, bytes)| bytes.len() as u64)
+        .sum();
     let model = Model::from_checkpoint(checkpoint, &ModelOptions::default()).blame(Fault::Input)?;
     let tokens = model.tokenizer().encode_plain(text)?.len();
     let calibration_tokens = tokens.min(args.tokens.get());
