@@ -15,7 +15,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lagar-kernels", &["lagar-codec"]),
     ("lagar-engine", &["lagar-kernels", "lagar-codec", "lagar-format"]),
     ("lagar-press", &["lagar-engine", "lagar-kernels", "lagar-codec", "lagar-format"]),
-    ("lagar", &["lagar-press", "lagar-engine", "lagar-kernels", "lagar-format"]),
+    ("lagar-server", &["lagar-engine"]),
+    ("lagar", &["lagar-server", "lagar-press", "lagar-engine", "lagar-kernels", "lagar-format"]),
     ("xtask", &["lagar-press", "lagar-engine", "lagar-kernels", "lagar-codec", "lagar-format"]),
 ];
 

@@ -4,6 +4,7 @@
 mod bench_encode;
 mod layering;
 mod random;
+mod synth;
 
 use anyhow::{Result, bail};
 
@@ -12,6 +13,8 @@ cargo xtask COMMAND
 
   bench-encode        weights encoded per second and core, by depth and instruction set
   layering            checks the dependencies between crates
+  synth-checkpoint    writes a checkpoint with random weights in any shape
+  synth-pressed       writes a pressed file of random codes, for measuring speed
 ";
 
 fn main() -> Result<()> {
@@ -21,7 +24,13 @@ fn main() -> Result<()> {
     };
     match command.as_str() {
         "bench-encode" => bench_encode::run(options),
-        "layering" => layering::check(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").as_path()),
+        "layering" => layering::check(
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("..")
+                .as_path(),
+        ),
+        "synth-checkpoint" => synth::checkpoint(options),
+        "synth-pressed" => synth::pressed(options),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())
