@@ -5,12 +5,14 @@ mod bench_encode;
 mod layering;
 mod random;
 mod synth;
+mod train_tables;
 
 use anyhow::{Result, bail};
 
 const HELP: &str = "\
 cargo xtask COMMAND
 
+  train-tables        train the tables of lagar-codec and write them (--check: compare); minutes
   bench-encode        weights encoded per second and core, by depth and instruction set
   layering            checks the dependencies between crates
   synth-checkpoint    writes a checkpoint with random weights in any shape
@@ -24,6 +26,7 @@ fn main() -> Result<()> {
     };
     match command.as_str() {
         "bench-encode" => bench_encode::run(options),
+        "train-tables" => train_tables::run(options),
         "layering" => layering::check(
             std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
                 .join("..")

@@ -95,8 +95,9 @@ type SmallFile = (&'static str, Vec<u8>);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lagar_engine::{Checkpoint, Tokenizer, TokenizerConfig};
+    use lagar_engine::{Checkpoint, Model, ModelOptions, NoObserver, Tokenizer, TokenizerConfig};
     use lagar_format::{Container, Limits};
+    use lagar_kernels::{Cpu, Isa};
     use std::path::Path;
 
     fn run(command: fn(&[String]) -> Result<()>, path: &Path, options: &[&str]) {
@@ -170,6 +171,17 @@ mod tests {
             let container = Container::open(&path, &Limits::default()).unwrap();
             let last = container.tiers_complete() - 1;
             container.check(last, |_, _| {}).unwrap();
+            let model = Model::from_container(container, None, &ModelOptions::default()).unwrap();
+            let mut session = model.session(8).unwrap();
+            let cpu = Cpu::new(Isa::best(), 1);
+            let logits = model.next_logits(&cpu, &mut session, &[0, 70, 80], &mut NoObserver);
+            let logits = logits.unwrap();
+            let square: f32 = logits.iter().map(|logit| logit * logit).sum();
+            let deviation = (square / logits.len() as f32).sqrt();
+            assert!(
+                (0.1..10.0).contains(&deviation),
+                "logits' deviation {deviation}"
+            );
             let again = folder.path().join("again.lagar");
             run(pressed, &again, &[&["--preset", "tiny"], options].concat());
             assert_eq!(

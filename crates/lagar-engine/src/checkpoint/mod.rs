@@ -14,6 +14,7 @@ pub use files::CARRIED_FILES;
 pub use safetensors::{Entry, parse};
 pub use scan::NonFinite;
 pub use tensor::TensorView;
+pub(crate) use tensor::read_f32;
 
 use crate::EngineError;
 use crate::spec::ModelSpec;

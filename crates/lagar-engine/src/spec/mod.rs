@@ -9,11 +9,14 @@ mod decoder;
 mod rope;
 mod sites;
 mod tensors;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 pub(crate) use config::Config;
 pub use rope::Rope;
+pub(crate) use sites::{ATTENTION_INPUT, ATTENTION_OUTPUT, MLP_INPUT, MLP_OUTPUT};
 pub use sites::{Site, SiteId};
 pub use tensors::{Role, TensorSpec};
 

@@ -82,10 +82,9 @@ impl Rope {
         };
         if let Some(bad) = frequencies.iter().find(|f| !(f.is_finite() && **f >= 0.0)) {
             return Err(config.error(
-                if parameters_named(config) {
-                    "rope_parameters"
-                } else {
-                    "rope_scaling"
+                match config.value("rope_parameters") {
+                    Some(_) => "rope_parameters",
+                    None => "rope_scaling",
                 },
                 format!("gives a rotary frequency of {bad}; check its factors"),
             ));
@@ -95,10 +94,6 @@ impl Rope {
             magnitude: magnitude as f32,
         })
     }
-}
-
-fn parameters_named(config: &Config<'_>) -> bool {
-    config.value("rope_parameters").is_some()
 }
 
 /// `theta^(-2i/d)` for each of the `d/2` pairs of coordinates.
@@ -150,10 +145,13 @@ fn yarn(
     theta: f64,
     context: usize,
 ) -> Result<(Vec<f64>, f64), EngineError> {
-    let factor = scaling.required_positive("factor")?;
-    let trained = scaling
-        .positive("original_max_position_embeddings")?
-        .unwrap_or(context as f64);
+    let original = scaling.positive("original_max_position_embeddings")?;
+    let trained = original.unwrap_or(context as f64);
+    let factor = match (scaling.positive("factor")?, original) {
+        (Some(factor), _) => factor,
+        (None, Some(original)) => context as f64 / original,
+        (None, None) => return Err(scaling.error("factor", "is missing")),
+    };
     let beta_fast = scaling.positive("beta_fast")?.unwrap_or(32.0);
     let beta_slow = scaling.positive("beta_slow")?.unwrap_or(1.0);
     let truncate = scaling.flag("truncate", true)?;

@@ -1,0 +1,212 @@
+//! One transformer block.
+
+use lagar_kernels::{AttentionArgs, Cpu, KvCache};
+
+use super::linear::{Input, Linear, Weight};
+use super::options::Activations;
+use super::scratch::{Scratch, room};
+use super::{Model, Observer};
+use crate::spec::{
+    ATTENTION_INPUT, ATTENTION_OUTPUT, Attention, Block, MLP_INPUT, MLP_OUTPUT, Mask, Mlp,
+    ModelSpec, Norm,
+};
+
+/// The weights of a block; [`Block`] says what they are.
+#[derive(Debug)]
+pub(super) struct BlockWeights {
+    pub(super) attention_norm: Vec<f32>,
+    pub(super) query: Linear,
+    pub(super) key: Linear,
+    pub(super) value: Linear,
+    pub(super) output: Linear,
+    pub(super) query_norm: Option<Vec<f32>>,
+    pub(super) key_norm: Option<Vec<f32>>,
+    pub(super) mlp_norm: Vec<f32>,
+    pub(super) gate: Linear,
+    pub(super) up: Linear,
+    pub(super) down: Linear,
+}
+
+impl BlockWeights {
+    /// In the order of [`Block::linears`].
+    pub(super) fn linears(&self) -> impl Iterator<Item = &Linear> {
+        [
+            &self.query,
+            &self.key,
+            &self.value,
+            &self.output,
+            &self.gate,
+            &self.up,
+            &self.down,
+        ]
+        .into_iter()
+    }
+
+    /// In the order of [`Block::norms`].
+    pub(super) fn norms(&self) -> impl Iterator<Item = &[f32]> {
+        [&self.attention_norm]
+            .into_iter()
+            .chain(&self.query_norm)
+            .chain(&self.key_norm)
+            .chain([&self.mlp_norm])
+            .map(Vec::as_slice)
+    }
+
+    pub(super) fn is_pressed(&self) -> bool {
+        self.linears()
+            .any(|linear| matches!(linear.weight, Weight::Pressed { .. }))
+    }
+}
+
+/// What a block's pass works with.
+struct Pass<'a> {
+    cpu: &'a Cpu,
+    layer: usize,
+    n: usize,
+    activations: Activations,
+    observer: &'a mut dyn Observer,
+}
+
+impl Model {
+    /// Takes `n` vectors through one block, in place: `x` is the residual stream, n × hidden.
+    ///
+    /// They are the positions that follow those in `cache`, which their keys and values are added
+    /// to. Observers see the input of every site of the block.
+    ///
+    /// # Panics
+    /// If there is no such block, `x` has another length, or `cache` belongs to a block of another
+    /// shape or has no room for `n` more positions.
+    pub fn layer(
+        &self,
+        cpu: &Cpu,
+        layer: usize,
+        x: &mut [f32],
+        n: usize,
+        cache: &mut KvCache,
+        observer: &mut dyn Observer,
+    ) {
+        let (spec, weights) = (&self.spec.blocks[layer], &self.blocks[layer]);
+        assert_eq!(x.len(), n * self.spec.hidden, "n × hidden");
+        let mut pass = Pass {
+            cpu,
+            layer,
+            n,
+            activations: self.activations,
+            observer,
+        };
+        self.scratch.with(|scratch| {
+            pass.attention(spec, weights, x, cache, scratch);
+            pass.mlp(spec, weights, x, scratch);
+        });
+    }
+}
+
+impl Pass<'_> {
+    /// `x += output(attention(norm(x)))`.
+    fn attention(
+        &mut self,
+        spec: &Block,
+        weights: &BlockWeights,
+        x: &mut [f32],
+        cache: &mut KvCache,
+        scratch: &mut Scratch,
+    ) {
+        let (cpu, n) = (self.cpu, self.n);
+        let attention = &spec.attention;
+        let Attention {
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = *attention;
+        let normed = room(&mut scratch.normed, x.len());
+        let query = room(&mut scratch.query, n * heads * head_dim);
+        let key = room(&mut scratch.key, n * kv_heads * head_dim);
+        let value = room(&mut scratch.value, n * kv_heads * head_dim);
+        let attended = room(&mut scratch.attended, n * heads * head_dim);
+
+        norm(
+            cpu,
+            &spec.attention_norm,
+            &weights.attention_norm,
+            x,
+            normed,
+        );
+        let mut input = self.input(ATTENTION_INPUT, normed, &mut scratch.prepared);
+        weights.query.multiply(cpu, &mut input, query);
+        weights.key.multiply(cpu, &mut input, key);
+        weights.value.multiply(cpu, &mut input, value);
+
+        for (x, spec, weight) in [
+            (&mut *query, &attention.query_norm, &weights.query_norm),
+            (&mut *key, &attention.key_norm, &weights.key_norm),
+        ] {
+            if let (Some(spec), Some(weight)) = (spec, weight) {
+                // `attended` is free until the heads are; it is at least as long as either.
+                let before = &mut attended[..x.len()];
+                before.copy_from_slice(x);
+                norm(cpu, spec, weight, before, x);
+            }
+        }
+        let first = cache.len();
+        if let Some(rope) = &attention.rope {
+            scratch.angles.update(rope, first, n);
+            let (cos, sin) = (&scratch.angles.cos, &scratch.angles.sin);
+            cpu.rope(query, n, heads, head_dim, cos, sin);
+            cpu.rope(key, n, kv_heads, head_dim, cos, sin);
+        }
+        cache.push(cpu, key, value, n);
+        let args = AttentionArgs {
+            query,
+            n,
+            heads,
+            cache,
+            scale: attention.scale,
+            causal: true,
+            window: match attention.mask {
+                Mask::Causal => None,
+                Mask::SlidingWindow(window) => Some(window),
+            },
+        };
+        cpu.attention(&args, attended);
+        let mut input = self.input(ATTENTION_OUTPUT, attended, &mut scratch.prepared);
+        weights.output.multiply(cpu, &mut input, normed);
+        cpu.add(x, normed);
+    }
+
+    /// `x += down(silu(gate(norm(x))) * up(norm(x)))`.
+    fn mlp(&mut self, spec: &Block, weights: &BlockWeights, x: &mut [f32], scratch: &mut Scratch) {
+        let (cpu, n) = (self.cpu, self.n);
+        let Mlp::SwiGlu { gate: inner, .. } = &spec.mlp;
+        let normed = room(&mut scratch.normed, x.len());
+        let gate = room(&mut scratch.gate, n * inner.outputs);
+        let up = room(&mut scratch.up, n * inner.outputs);
+        let activated = room(&mut scratch.activated, n * inner.outputs);
+
+        norm(cpu, &spec.mlp_norm, &weights.mlp_norm, x, normed);
+        let mut input = self.input(MLP_INPUT, normed, &mut scratch.prepared);
+        weights.gate.multiply(cpu, &mut input, gate);
+        weights.up.multiply(cpu, &mut input, up);
+        cpu.swiglu(gate, up, activated);
+        let mut input = self.input(MLP_OUTPUT, activated, &mut scratch.prepared);
+        weights.down.multiply(cpu, &mut input, normed);
+        cpu.add(x, normed);
+    }
+
+    /// Shows vectors to the observer and makes them the input of the site's linears.
+    fn input<'x>(
+        &mut self,
+        place: usize,
+        x: &'x [f32],
+        prepared: &'x mut super::linear::Prepared,
+    ) -> Input<'x> {
+        let site = ModelSpec::block_site(self.layer, place);
+        self.observer.input(site, x, self.n);
+        Input::new(x, self.n, self.activations, prepared)
+    }
+}
+
+/// Normalises as many vectors as there are.
+pub(super) fn norm(cpu: &Cpu, spec: &Norm, weight: &[f32], x: &[f32], out: &mut [f32]) {
+    cpu.rms_norm(x, weight, spec.epsilon, out, x.len() / spec.width);
+}
