@@ -3,11 +3,12 @@
 use crate::args::SamplingArgs;
 use crate::interrupt::Interrupt;
 use crate::terminal::{self, Streamed};
-use lagar_engine::chat::{CalendarTime, ChatTemplate, Message, RenderOptions};
-use lagar_engine::generate::{GenerateOptions, GenerationConfig, Generator, ModelSequence, Outcome};
-use lagar_engine::sampling::SamplingOptions;
-use lagar_engine::tokenizer::TokenizerConfig;
 use lagar_engine::Model;
+use lagar_engine::chat::{CalendarTime, ChatTemplate, Message, RenderOptions};
+use lagar_engine::generate::{
+    GenerateOptions, GenerationConfig, Generator, ModelSequence, Outcome,
+};
+use lagar_engine::sampling::SamplingOptions;
 use lagar_kernels::Cpu;
 use std::io::IsTerminal;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -65,7 +66,7 @@ impl<'a> Speaker<'a> {
         Ok(Self {
             model,
             generator: Generator::new(sequence),
-            template: template(model)?,
+            template: ChatTemplate::of(model)?,
             sampling: config.sampling(SAMPLING),
             eos: config.eos,
         })
@@ -141,18 +142,6 @@ impl<'a> Speaker<'a> {
             outcome: generation.finish(),
         })
     }
-}
-
-fn template(model: &Model) -> anyhow::Result<ChatTemplate> {
-    let name = "tokenizer_config.json";
-    let config = match model.file(name) {
-        Some(bytes) => TokenizerConfig::from_json(name, bytes)?,
-        None => TokenizerConfig::default(),
-    };
-    let jinja = model
-        .file("chat_template.jinja")
-        .map(String::from_utf8_lossy);
-    Ok(ChatTemplate::from_checkpoint(jinja.as_deref(), &config)?)
 }
 
 /// A seed that differs from run to run.
