@@ -156,7 +156,8 @@ fn transforms(
     for site in spec.sites() {
         let mut columns: Vec<u32> = (0..site.width as u32).collect();
         for last in (1..columns.len()).rev() {
-            columns.swap(last, random.below(last as u64 + 1) as usize);
+            let other = (u128::from(random.next_u64()) * (last as u128 + 1)) >> 64;
+            columns.swap(last, other as usize);
         }
         let permutation: Vec<u8> = if site.width <= 1 << 16 {
             columns
