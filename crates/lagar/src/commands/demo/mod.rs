@@ -25,6 +25,8 @@ use tempfile::TempDir;
 
 /// Depths that are pressed.
 const BITS: [u8; 3] = [2, 3, 4];
+/// Tokens of calibration text: half of it, so that the demo stays under a minute on two cores.
+const CALIBRATION_TOKENS: usize = 40_960;
 /// Tokens of the evaluation text that are scored, and the window that the model was trained with.
 const TOKENS: usize = 12_288;
 const CONTEXT: usize = 256;
@@ -147,6 +149,7 @@ impl Demo<'_> {
         let reporter = Reporter::new(self.context.messages, self.interrupt);
         let mut options = PressOptions::default();
         options.bits = bits;
+        options.tokens = CALIBRATION_TOKENS;
         let request = Request {
             checkpoint,
             text: CALIBRATION,
