@@ -9,7 +9,10 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     read(input.to_vec());
-    let end = input.iter().position(|&byte| byte == 0).unwrap_or(input.len());
+    let end = input
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(input.len());
     let sections = input.get(end + 1..).unwrap_or_default();
     read(encode(&input[..end], sections));
 });

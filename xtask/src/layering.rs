@@ -13,10 +13,38 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("lagar-codec", &[]),
     ("lagar-format", &[]),
     ("lagar-kernels", &["lagar-codec"]),
-    ("lagar-engine", &["lagar-kernels", "lagar-codec", "lagar-format"]),
-    ("lagar-press", &["lagar-engine", "lagar-kernels", "lagar-codec", "lagar-format"]),
-    ("lagar", &["lagar-press", "lagar-engine", "lagar-kernels", "lagar-format"]),
-    ("xtask", &["lagar-press", "lagar-engine", "lagar-kernels", "lagar-codec", "lagar-format"]),
+    (
+        "lagar-engine",
+        &["lagar-kernels", "lagar-codec", "lagar-format"],
+    ),
+    (
+        "lagar-press",
+        &[
+            "lagar-engine",
+            "lagar-kernels",
+            "lagar-codec",
+            "lagar-format",
+        ],
+    ),
+    (
+        "lagar",
+        &[
+            "lagar-press",
+            "lagar-engine",
+            "lagar-kernels",
+            "lagar-format",
+        ],
+    ),
+    (
+        "xtask",
+        &[
+            "lagar-press",
+            "lagar-engine",
+            "lagar-kernels",
+            "lagar-codec",
+            "lagar-format",
+        ],
+    ),
 ];
 
 /// Crates that may read the environment, print, and exit.
@@ -30,17 +58,28 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     let mut problems = Vec::new();
     for package in packages(root)? {
         let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == package.name) else {
-            problems.push(format!("{} is unknown: say in xtask/src/layering.rs what it may depend on", package.name));
+            problems.push(format!(
+                "{} is unknown: say in xtask/src/layering.rs what it may depend on",
+                package.name
+            ));
             continue;
         };
-        for dependency in package.dependencies.iter().filter(|d| !allowed.contains(&d.as_str())) {
+        for dependency in package
+            .dependencies
+            .iter()
+            .filter(|d| !allowed.contains(&d.as_str()))
+        {
             problems.push(format!("{} must not depend on {dependency}", package.name));
         }
         if !PROGRAMS.contains(&package.name.as_str()) {
             scan(&package.folder.join("src"), &mut problems)?;
         }
     }
-    if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("\n")) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", problems.join("\n"))
+    }
 }
 
 struct Package {
@@ -52,24 +91,45 @@ struct Package {
 
 fn packages(root: &Path) -> Result<Vec<Package>> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--format-version",
+            "1",
+            "--offline",
+        ])
         .current_dir(root)
         .output()
         .context("cannot run cargo metadata")?;
     if !output.status.success() {
-        bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "cargo metadata: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     let metadata: Value = serde_json::from_slice(&output.stdout)?;
-    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("cargo metadata lists no packages")?;
     packages
         .iter()
         .map(|package| {
-            let text = |value: &Value| value.as_str().map(str::to_owned).context("cargo metadata has another shape");
+            let text = |value: &Value| {
+                value
+                    .as_str()
+                    .map(str::to_owned)
+                    .context("cargo metadata has another shape")
+            };
             let manifest = PathBuf::from(text(&package["manifest_path"])?);
-            let dependencies = package["dependencies"].as_array().context("a package lists no dependencies")?;
+            let dependencies = package["dependencies"]
+                .as_array()
+                .context("a package lists no dependencies")?;
             Ok(Package {
                 name: text(&package["name"])?,
-                folder: manifest.parent().context("a manifest lies in a folder")?.to_owned(),
+                folder: manifest
+                    .parent()
+                    .context("a manifest lies in a folder")?
+                    .to_owned(),
                 dependencies: dependencies
                     .iter()
                     // A path marks a crate of the workspace; kind is null for ordinary dependencies.
@@ -83,17 +143,27 @@ fn packages(root: &Path) -> Result<Vec<Package>> {
 
 /// Looks for what a library must not do in every source file under `folder`.
 fn scan(folder: &Path, problems: &mut Vec<String>) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+    for entry in
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
+    {
         let path = entry?.path();
         if path.is_dir() {
             scan(&path, problems)?;
         } else if path.extension().is_some_and(|e| e == "rs") {
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             // Tests stand at the end of a file and may look for their data.
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();
             for (number, line) in code.lines().enumerate() {
-                for word in FORBIDDEN_IN_LIBRARIES.iter().filter(|word| line.contains(**word)) {
-                    problems.push(format!("{}:{}: {word} in a library", path.display(), number + 1));
+                for word in FORBIDDEN_IN_LIBRARIES
+                    .iter()
+                    .filter(|word| line.contains(**word))
+                {
+                    problems.push(format!(
+                        "{}:{}: {word} in a library",
+                        path.display(),
+                        number + 1
+                    ));
                 }
             }
         }
@@ -115,7 +185,11 @@ mod tests {
     fn a_library_that_reads_the_environment_is_found() {
         let folder = std::env::temp_dir().join(format!("lagar-layering-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("a.rs"), "fn f() {}\nfn g() { std::env::var(\"A\"); }\n").unwrap();
+        fs::write(
+            folder.join("a.rs"),
+            "fn f() {}\nfn g() { std::env::var(\"A\"); }\n",
+        )
+        .unwrap();
         let mut problems = Vec::new();
         scan(&folder, &mut problems).unwrap();
         fs::remove_dir_all(&folder).unwrap();

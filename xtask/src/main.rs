@@ -4,12 +4,14 @@
 mod bench_encode;
 mod layering;
 mod random;
+mod train_tables;
 
 use anyhow::{Result, bail};
 
 const HELP: &str = "\
 cargo xtask COMMAND
 
+  train-tables        train the tables of lagar-codec and write them (--check: compare); minutes
   bench-encode        weights encoded per second and core, by depth and instruction set
   layering            checks the dependencies between crates
 ";
@@ -21,7 +23,12 @@ fn main() -> Result<()> {
     };
     match command.as_str() {
         "bench-encode" => bench_encode::run(options),
-        "layering" => layering::check(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").as_path()),
+        "train-tables" => train_tables::run(options),
+        "layering" => layering::check(
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("..")
+                .as_path(),
+        ),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

@@ -25,11 +25,6 @@ impl Random {
         self.state.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// Uniform in 0..n, for n far below 2^64.
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        (u128::from(self.next_u64()) * u128::from(n) >> 64) as u64
-    }
-
     /// Uniform in (−1, 1).
     fn signed_unit(&mut self) -> f64 {
         ((self.next_u64() >> 11) as f64 + 0.5) * (2.0 / (1u64 << 53) as f64) - 1.0
@@ -57,7 +52,7 @@ impl Random {
 }
 
 /// The natural logarithm of a positive normal number, by basic arithmetic alone.
-fn ln(x: f64) -> f64 {
+pub(crate) fn ln(x: f64) -> f64 {
     // x = m · 2^e with m in 0.7..1.5, ln m = 2 atanh((m − 1) / (m + 1)).
     let bits = x.to_bits();
     let mut exponent = (bits >> 52) as i64 - 1023;

@@ -200,6 +200,14 @@ impl StageLayout {
         start..start + self.tile_len(tr, g)
     }
 
+    /// The bytes of `codes` that hold block `block` (4 columns) of a tile whose depth is not 0: what
+    /// [`crate::pack_windows`] makes of the block's windows.
+    pub fn block_range(&self, tr: usize, g: usize, block: usize) -> Range<usize> {
+        let bits = self.tile_height(tr) * BLOCK_COLS * usize::from(self.depths[g]);
+        let start = self.codes_offset(tr, g) + 1 + block * bits / 8;
+        start..start + bits / 8
+    }
+
     /// Where in `scales` the scales of tile row `tr` and group `g` begin; there are `tile_height(tr)`
     /// of them if the group's depth is not 0.
     pub fn scales_offset(&self, tr: usize, g: usize) -> usize {

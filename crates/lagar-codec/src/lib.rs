@@ -5,7 +5,7 @@
 //! weight ([`StageLayout`]) decoded through a table of signed bytes ([`Table`]), with one scale per
 //! row and column group ([`scale_value`]).
 //!
-//! [`reference`] holds the definition of every computation on them: what it returns is what every
+//! [`mod@reference`] holds the definition of every computation on them: what it returns is what every
 //! fast path must return.
 //!
 //! # The window code

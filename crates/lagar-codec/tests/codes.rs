@@ -58,6 +58,15 @@ proptest! {
                 let stored = group.depth > 0;
                 let len = usize::from(stored) + height * group.cols * usize::from(group.depth) / 8;
                 prop_assert_eq!(layout.tile_range(tr, g), codes..codes + len);
+                if stored {
+                    let blocks = group.cols / 4;
+                    for block in 0..blocks {
+                        let range = layout.block_range(tr, g, block);
+                        let before = if block == 0 { codes + 1 } else { layout.block_range(tr, g, block - 1).end };
+                        prop_assert_eq!(range.start, before);
+                    }
+                    prop_assert_eq!(layout.block_range(tr, g, blocks - 1).end, codes + len);
+                }
                 codes += len;
                 let len = if stored { height } else { 0 };
                 prop_assert_eq!(layout.scales_range(tr, g), scales..scales + len);

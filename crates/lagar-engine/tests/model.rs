@@ -12,19 +12,25 @@ use lagar_kernels::{Cpu, Isa};
 use pressed::Recipe;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 /// Tokens that look like no pattern.
 fn tokens(n: usize, vocabulary: usize) -> Vec<u32> {
-    (0..n).map(|i| ((i * i * 31 + 17 * i + 5) % vocabulary) as u32).collect()
+    (0..n)
+        .map(|i| ((i * i * 31 + 17 * i + 5) % vocabulary) as u32)
+        .collect()
 }
 
 /// The logits of every position, as bits.
 fn logits(cpu: &Cpu, model: &Model, tokens: &[u32], chunk: usize) -> Vec<u32> {
     let mut session = model.session(tokens.len()).unwrap();
     session.set_chunk(chunk);
-    let hidden = model.forward(cpu, &mut session, tokens, &mut NoObserver).unwrap();
+    let hidden = model
+        .forward(cpu, &mut session, tokens, &mut NoObserver)
+        .unwrap();
     let mut out = vec![0.0; tokens.len() * model.spec().vocabulary];
     model.logits(cpu, hidden, tokens.len(), &mut out);
     assert!(out.iter().all(|logit| logit.is_finite()));
@@ -39,7 +45,10 @@ fn models(folder: &Path) -> Vec<(String, Model)> {
         let f16 = ModelOptions::default().with_kv(KvFormat::F16);
         let dense = Model::open(&path, None, &ModelOptions::default()).unwrap();
         models.push((format!("{name}, dense"), dense));
-        models.push((format!("{name}, dense, f16"), Model::open(&path, None, &f16).unwrap()));
+        models.push((
+            format!("{name}, dense, f16"),
+            Model::open(&path, None, &f16).unwrap(),
+        ));
         let recipe = Recipe {
             depths: vec![2, 3],
             ..Recipe::default()
@@ -66,7 +75,10 @@ fn logits_have_the_same_bits_for_every_chunk_thread_count_and_isa() {
         let tokens = tokens(70, model.spec().vocabulary);
         let expected = logits(&one, &model, &tokens, 70);
         for chunk in [1, 3, 64] {
-            assert!(logits(&one, &model, &tokens, chunk) == expected, "{name}, chunks of {chunk}");
+            assert!(
+                logits(&one, &model, &tokens, chunk) == expected,
+                "{name}, chunks of {chunk}"
+            );
         }
         for cpu in &others {
             let what = format!("{name}, {} with {} threads", cpu.isa(), cpu.threads());
@@ -83,7 +95,10 @@ fn a_sequence_goes_on_from_any_point_as_if_it_had_never_gone_further() {
         let tokens = tokens(40, model.spec().vocabulary);
         let mut session = model.session(64).unwrap();
         let mut run = |session: &mut _, tokens: &[u32]| -> Vec<f32> {
-            model.next_logits(&cpu, session, tokens, &mut NoObserver).unwrap().to_vec()
+            model
+                .next_logits(&cpu, session, tokens, &mut NoObserver)
+                .unwrap()
+                .to_vec()
         };
         let expected = run(&mut session, &tokens);
         for keep in [0, 1, 15, 16, 17, 39] {
@@ -116,8 +131,14 @@ fn a_pressed_model_computes_what_its_weights_amount_to() {
                 logits(&cpu, &model, &tokens, 64),
                 logits(&cpu, &dense, &tokens, 64),
             );
-            let pairs = a.iter().zip(&b).map(|(a, b)| (f32::from_bits(*a), f32::from_bits(*b)));
-            let worst = pairs.clone().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let pairs = a
+                .iter()
+                .zip(&b)
+                .map(|(a, b)| (f32::from_bits(*a), f32::from_bits(*b)));
+            let worst = pairs
+                .clone()
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
             let size = pairs.map(|(a, _)| a.abs()).fold(0.0, f32::max);
             assert!(worst <= 1e-4 * size.max(1.0), "{tier}: {worst} of {size}");
         }
@@ -133,7 +154,11 @@ fn dense_copy(cpu: &Cpu, model: &Model, original: &Path) -> Model {
     let mut header = serde_json::Map::new();
     let mut data = Vec::new();
     for tensor in model.spec().tensors() {
-        let rows = if tensor.shape.len() == 1 { 1 } else { tensor.shape[0] };
+        let rows = if tensor.shape.len() == 1 {
+            1
+        } else {
+            tensor.shape[0]
+        };
         let values = model.weight_rows(cpu, &tensor.name, 0..rows).unwrap();
         assert_eq!(values.len(), tensor.shape.iter().product::<usize>());
         let start = data.len();
@@ -156,7 +181,12 @@ fn dense_copy(cpu: &Cpu, model: &Model, original: &Path) -> Model {
 fn rounding_activations_to_bytes_changes_little() {
     let folder = tempfile::tempdir().unwrap();
     let cpu = Cpu::new(Isa::best(), 2);
-    let path = pressed::write(&fixture("llama3"), &Recipe::default(), folder.path(), "file");
+    let path = pressed::write(
+        &fixture("llama3"),
+        &Recipe::default(),
+        folder.path(),
+        "file",
+    );
     let tokens = tokens(40, 300);
     let [int8, f32] = [Activations::Int8, Activations::F32].map(|activations| {
         let options = ModelOptions::default().with_activations(activations);
@@ -164,10 +194,17 @@ fn rounding_activations_to_bytes_changes_little() {
         logits(&cpu, &model, &tokens, 64)
     });
     assert_ne!(int8, f32, "the option has no effect");
-    let pairs = int8.iter().zip(&f32).map(|(a, b)| (f32::from_bits(*a), f32::from_bits(*b)));
+    let pairs = int8
+        .iter()
+        .zip(&f32)
+        .map(|(a, b)| (f32::from_bits(*a), f32::from_bits(*b)));
     let error: f32 = pairs.clone().map(|(a, b)| (a - b).powi(2)).sum();
     let size: f32 = pairs.map(|(_, b)| b.powi(2)).sum();
-    assert!((error / size).sqrt() < 0.1, "relative error {}", (error / size).sqrt());
+    assert!(
+        (error / size).sqrt() < 0.1,
+        "relative error {}",
+        (error / size).sqrt()
+    );
 }
 
 #[test]
@@ -184,7 +221,9 @@ fn observers_see_the_input_of_every_site_once_for_each_token() {
     let mut seen = Seen(Vec::new());
     let mut session = model.session(64).unwrap();
     session.set_chunk(8);
-    model.forward(&cpu, &mut session, &tokens(10, 200), &mut seen).unwrap();
+    model
+        .forward(&cpu, &mut session, &tokens(10, 200), &mut seen)
+        .unwrap();
     let sites = model.spec().sites();
     let pass = |n| sites.iter().map(move |site| (site.id, site.width, n));
     assert_eq!(seen.0, pass(8).chain(pass(2)).collect::<Vec<_>>());
@@ -195,18 +234,42 @@ fn what_does_not_fit_is_refused_and_leaves_the_session_as_it_was() {
     let cpu = Cpu::new(Isa::best(), 1);
     let model = Model::open(fixture("llama2"), None, &ModelOptions::default()).unwrap();
     let mut session = model.session(8).unwrap();
-    model.next_logits(&cpu, &mut session, &[1, 2, 3], &mut NoObserver).unwrap();
-    let error = model.forward(&cpu, &mut session, &[1; 6], &mut NoObserver).unwrap_err();
-    assert!(matches!(error, EngineError::ContextExceeded { asked: 9, context: 8 }), "{error}");
-    let error = model.forward(&cpu, &mut session, &[1, 290], &mut NoObserver).unwrap_err();
+    model
+        .next_logits(&cpu, &mut session, &[1, 2, 3], &mut NoObserver)
+        .unwrap();
+    let error = model
+        .forward(&cpu, &mut session, &[1; 6], &mut NoObserver)
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            EngineError::ContextExceeded {
+                asked: 9,
+                context: 8
+            }
+        ),
+        "{error}"
+    );
+    let error = model
+        .forward(&cpu, &mut session, &[1, 290], &mut NoObserver)
+        .unwrap_err();
     let expected = matches!(
         error,
-        EngineError::TokenOutOfRange { token: 290, position: 4, vocabulary: 290 }
+        EngineError::TokenOutOfRange {
+            token: 290,
+            position: 4,
+            vocabulary: 290
+        }
     );
     assert!(expected, "{error}");
     assert_eq!(session.len(), 3);
     assert!(model.session(257).is_err());
-    assert!(model.next_logits(&cpu, &mut session, &[], &mut NoObserver).unwrap().is_empty());
+    assert!(
+        model
+            .next_logits(&cpu, &mut session, &[], &mut NoObserver)
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]
@@ -215,17 +278,33 @@ fn containers_that_do_not_fit_their_configuration_are_refused_by_name() {
     let original = fixture("llama2");
     let recipe = Recipe::default();
     let path = pressed::write(&original, &recipe, folder.path(), "file");
-    let message = Model::open(&path, Some("RG"), &ModelOptions::default()).unwrap_err().to_string();
-    assert!(message.contains("RG") && message.contains("it holds R"), "{message}");
-    let message =
-        Model::open(&original, Some("R"), &ModelOptions::default()).unwrap_err().to_string();
-    assert!(message.contains("llama2") && message.contains("tier R"), "{message}");
+    let message = Model::open(&path, Some("RG"), &ModelOptions::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("RG") && message.contains("it holds R"),
+        "{message}"
+    );
+    let message = Model::open(&original, Some("R"), &ModelOptions::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("llama2") && message.contains("tier R"),
+        "{message}"
+    );
 
     for missing in ["model.layers.1.mlp.down_proj.weight", "model.norm.weight"] {
         let path = folder.path().join("missing");
-        pressed::writer(&original, &recipe, |name| name != missing).write(&path).unwrap();
-        let message = Model::open(&path, None, &ModelOptions::default()).unwrap_err().to_string();
-        assert!(message.contains(missing) && message.contains("missing"), "{message}");
+        pressed::writer(&original, &recipe, |name| name != missing)
+            .write(&path)
+            .unwrap();
+        let message = Model::open(&path, None, &ModelOptions::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains(missing) && message.contains("missing"),
+            "{message}"
+        );
     }
 
     // Tensors of one checkpoint, configuration of another.
@@ -236,13 +315,19 @@ fn containers_that_do_not_fit_their_configuration_are_refused_by_name() {
     }
     let writer = pressed::writer(other.path(), &recipe, |_| true);
     let index = writer.index().clone();
-    let tensor = index.tensors.iter().find(|t| t.name.ends_with("0.mlp.up_proj.weight")).unwrap();
+    let tensor = index
+        .tensors
+        .iter()
+        .find(|t| t.name.ends_with("0.mlp.up_proj.weight"))
+        .unwrap();
     assert_eq!(tensor.shape, [100, 48]);
     let bytes = std::fs::read(&path).unwrap();
     for len in [bytes.len() - 1, bytes.len() / 2, 100, 8, 0] {
         let cut = folder.path().join("cut");
         std::fs::write(&cut, &bytes[..len]).unwrap();
-        let message = Model::open(&cut, None, &ModelOptions::default()).unwrap_err().to_string();
+        let message = Model::open(&cut, None, &ModelOptions::default())
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("cut"), "{message}");
     }
     let mut flipped = bytes.clone();
@@ -256,5 +341,7 @@ fn containers_that_do_not_fit_their_configuration_are_refused_by_name() {
     let model = Model::from_container(container, None, &ModelOptions::default()).unwrap();
     let mut session = model.session(4).unwrap();
     let cpu = Cpu::new(Isa::best(), 1);
-    model.forward(&cpu, &mut session, &[1, 2, 3], &mut NoObserver).unwrap();
+    model
+        .forward(&cpu, &mut session, &[1, 2, 3], &mut NoObserver)
+        .unwrap();
 }

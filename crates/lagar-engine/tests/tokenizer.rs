@@ -31,7 +31,7 @@ fn stream(tokenizer: &Tokenizer, before: &[u32], tokens: &[u32]) -> Vec<String> 
         .iter()
         .map(|&token| stream.push(token).unwrap())
         .collect();
-    pieces.push(stream.finish().unwrap());
+    pieces.push(stream.flush().unwrap());
     pieces
 }
 
@@ -42,7 +42,9 @@ fn byte_tokens(tokenizer: &Tokenizer, fallback: bool) -> Vec<u32> {
     let mut next = 256;
     (0..256)
         .map(|byte| {
-            let content = if fallback {
+            let content = if fallback && byte == 32 {
+                "▁".to_string()
+            } else if fallback {
                 format!("<0x{byte:02X}>")
             } else if plain(byte) {
                 char::from_u32(byte).unwrap().to_string()
@@ -222,7 +224,7 @@ fn a_vocabulary_larger_than_the_models_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     /// The pieces of any text, put together, are the text; each is whole characters.
     #[test]

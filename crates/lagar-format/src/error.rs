@@ -365,7 +365,6 @@ impl FormatError {
                 | Self::DiskFull { .. }
                 | Self::NoSuchPart { .. }
                 | Self::NoSuchTier { .. }
-                | Self::NoSuchFile { .. }
                 | Self::SourceChanged { .. }
         )
     }

@@ -20,7 +20,7 @@ fn check(table: &Table, start: u8, targets: &[f32], row_weights: &[f32]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn every_isa_finds_the_windows_of_the_reference(

@@ -45,7 +45,10 @@ impl Context {
     /// Starts the threads that compute.
     pub(crate) fn cpu(&self) -> Cpu {
         let threads = self.threads;
-        self.messages.detail(&format!("computing with {} on {threads} threads", self.isa.name()));
+        self.messages.detail(&format!(
+            "computing with {} on {threads} threads",
+            self.isa.name()
+        ));
         Cpu::new(self.isa, threads)
     }
 }
@@ -53,7 +56,12 @@ impl Context {
 fn isa(name: &str) -> anyhow::Result<Isa> {
     let available: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
     Isa::parse(name)
-        .map_err(|_| anyhow::anyhow!("{ISA_VARIABLE}={name}: this machine has {}", available.join(", ")))
+        .map_err(|_| {
+            anyhow::anyhow!(
+                "{ISA_VARIABLE}={name}: this machine has {}",
+                available.join(", ")
+            )
+        })
         .blame(Fault::Usage)
 }
 
@@ -65,6 +73,9 @@ mod tests {
     fn a_wrong_instruction_set_is_answered_with_those_there_are() {
         assert!(isa("portable").is_ok());
         let message = isa("mmx").unwrap_err().to_string();
-        assert!(message.starts_with("LAGAR_ISA=mmx: this machine has portable"), "{message}");
+        assert!(
+            message.starts_with("LAGAR_ISA=mmx: this machine has portable"),
+            "{message}"
+        );
     }
 }

@@ -61,13 +61,21 @@ pub(crate) trait Blame<T> {
 
 impl<T, E: Into<anyhow::Error>> Blame<T> for Result<T, E> {
     fn blame(self, fault: Fault) -> anyhow::Result<T> {
-        self.map_err(|error| anyhow::Error::new(Attributed { fault, error: error.into() }))
+        self.map_err(|error| {
+            anyhow::Error::new(Attributed {
+                fault,
+                error: error.into(),
+            })
+        })
     }
 }
 
 /// An error of the given fault from a message alone.
 pub(crate) fn fault(fault: Fault, message: impl Display) -> anyhow::Error {
-    anyhow::Error::new(Attributed { fault, error: anyhow::Error::msg(message.to_string()) })
+    anyhow::Error::new(Attributed {
+        fault,
+        error: anyhow::Error::msg(message.to_string()),
+    })
 }
 
 /// Standard output went away; that is how a pipe into `head` ends, and no error.
@@ -131,18 +139,24 @@ fn press_code(error: &PressError) -> u8 {
 /// The engine only reads: what it refuses is in its input.
 fn engine_code(error: &EngineError) -> u8 {
     match error {
-        EngineError::MissingTier { .. } | EngineError::SamplingOption { .. } | EngineError::EmptyPrompt => USAGE,
+        EngineError::MissingTier { .. }
+        | EngineError::SamplingOption { .. }
+        | EngineError::EmptyPrompt => USAGE,
         _ => BAD_INPUT,
     }
 }
 
 /// Of a file that was to be written; commands that open one say that it is input.
 fn format_code(error: &FormatError) -> u8 {
-    if error.is_bad_input() { BAD_INPUT } else { FAILED }
+    if error.is_bad_input() {
+        BAD_INPUT
+    } else {
+        FAILED
+    }
 }
 
 /// The causes of an error on one line, each said once.
-fn one_line(error: &anyhow::Error) -> String {
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let text = cause.to_string();
@@ -159,7 +173,9 @@ fn one_line(error: &anyhow::Error) -> String {
 
 /// Prints what went wrong, as one line on stderr, and gives the exit code.
 pub(crate) fn report(result: anyhow::Result<()>) -> ExitCode {
-    let Err(error) = result else { return ExitCode::SUCCESS };
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
     let code = code(&error);
     if code != 0 {
         terminal::error_line(&one_line(&error));
@@ -171,7 +187,11 @@ pub(crate) fn report(result: anyhow::Result<()>) -> ExitCode {
 pub(crate) fn report_parse(error: &clap::Error) -> ExitCode {
     // A closed pipe is the only way in which this fails, and then nobody reads the reason.
     let _ = error.print();
-    if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+    if error.use_stderr() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 #[cfg(test)]
@@ -183,21 +203,35 @@ mod tests {
     fn the_innermost_blame_under_any_context_decides() {
         let failed: anyhow::Result<()> = Err(anyhow::anyhow!("disk on fire"));
         assert_eq!(code(&failed.unwrap_err()), FAILED);
-        for (blamed, expected) in
-            [(Fault::Usage, USAGE), (Fault::Input, BAD_INPUT), (Fault::Interrupted, INTERRUPTED)]
-        {
-            let error = Err::<(), _>(fault(blamed, "x")).context("outer").context("outermost").unwrap_err();
+        for (blamed, expected) in [
+            (Fault::Usage, USAGE),
+            (Fault::Input, BAD_INPUT),
+            (Fault::Interrupted, INTERRUPTED),
+        ] {
+            let error = Err::<(), _>(fault(blamed, "x"))
+                .context("outer")
+                .context("outermost")
+                .unwrap_err();
             assert_eq!(code(&error), expected);
         }
         let closed = stdout_error(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!(code(&closed), 0);
-        assert_eq!(code(&stdout_error(io::Error::from(io::ErrorKind::StorageFull))), FAILED);
+        assert_eq!(
+            code(&stdout_error(io::Error::from(io::ErrorKind::StorageFull))),
+            FAILED
+        );
     }
 
     #[test]
     fn a_message_is_one_line_and_says_each_cause_once() {
         let inner = io::Error::other("no\nsuch \x1b[31mthing");
-        let error = Err::<(), _>(inner).blame(Fault::Input).context("cannot open a").unwrap_err();
-        assert_eq!(one_line(&error), "cannot open a: no\\nsuch \\u{1b}[31mthing");
+        let error = Err::<(), _>(inner)
+            .blame(Fault::Input)
+            .context("cannot open a")
+            .unwrap_err();
+        assert_eq!(
+            one_line(&error),
+            "cannot open a: no\\nsuch \\u{1b}[31mthing"
+        );
     }
 }

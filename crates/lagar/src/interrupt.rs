@@ -50,6 +50,10 @@ impl Interrupt {
 
     /// An error if Ctrl-C was pressed.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        if self.raised() { Err(exit::fault(exit::Fault::Interrupted, "interrupted")) } else { Ok(()) }
+        if self.raised() {
+            Err(exit::fault(exit::Fault::Interrupted, "interrupted"))
+        } else {
+            Ok(())
+        }
     }
 }

@@ -23,6 +23,8 @@ pub struct Tokenizer {
     template_bos: Option<u32>,
     /// What [`encode`](Tokenizer::encode) puts there.
     added_bos: Option<u32>,
+    /// The letter a, to decode other tokens after it.
+    letter: Vec<u32>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -82,6 +84,7 @@ impl Tokenizer {
         };
         let bos = id("bos_token", config.bos_token())?;
         let eos = id("eos_token", config.eos_token())?;
+        let letter = encode(&inner, "a", false)?;
         let template_bos = template_bos(&inner)?;
         let added_bos = match config.add_bos_token() {
             None => template_bos,
@@ -96,6 +99,7 @@ impl Tokenizer {
             eos,
             template_bos,
             added_bos,
+            letter,
         })
     }
 
@@ -188,6 +192,16 @@ impl Tokenizer {
                 action: format!("decode {} tokens", tokens.len()),
                 problem: error.to_string(),
             })
+    }
+
+    /// The text of tokens as it reads inside a text, where no decoder strips a first space.
+    fn decode_inside(&self, tokens: &[u32]) -> Result<String, EngineError> {
+        let mut text = self.decode(&[&self.letter, tokens].concat())?;
+        let letter = self.decode(&self.letter)?;
+        if text.starts_with(&letter) {
+            return Ok(text.split_off(letter.len()));
+        }
+        self.decode(tokens)
     }
 
     /// A decoder that takes tokens one at a time, to stream what follows the text of `before`

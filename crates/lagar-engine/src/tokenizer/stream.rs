@@ -91,13 +91,15 @@ impl<'a> TextStream<'a> {
         }
     }
 
-    /// Returns what was still held back, an incomplete character as U+FFFD.
+    /// Returns what is still held back, an incomplete character as U+FFFD.
     ///
     /// # Errors
     ///
     /// As [`push`](Self::push).
-    pub fn finish(self) -> Result<String, EngineError> {
-        self.held_text()
+    pub fn flush(&mut self) -> Result<String, EngineError> {
+        let held = self.held_text()?;
+        self.show(self.window.len() - self.shown);
+        Ok(held)
     }
 
     /// The text of the tokens held back, as it reads after the context.
@@ -114,12 +116,12 @@ impl<'a> TextStream<'a> {
         // in the context, or at the front of what is held, spoils the right ones that follow.
         let held = &self.window[self.shown..];
         for wrong in 0..held.len() {
-            let right = self.tokenizer.decode(&held[wrong..])?;
+            let right = self.tokenizer.decode_inside(&held[wrong..])?;
             if !right.contains(char::REPLACEMENT_CHARACTER) {
-                return Ok(self.tokenizer.decode(&held[..wrong])? + &right);
+                return Ok(self.tokenizer.decode_inside(&held[..wrong])? + &right);
             }
         }
-        self.tokenizer.decode(held)
+        self.tokenizer.decode_inside(held)
     }
 
     /// Makes the first `held` of the tokens held back the new context.

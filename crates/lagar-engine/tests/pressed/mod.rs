@@ -87,7 +87,10 @@ pub fn writer(folder: &Path, recipe: &Recipe, keep: impl Fn(&str) -> bool) -> Wr
                 writer.file(name, checkpoint.file(name).unwrap());
             }
         }
-        for tensor in tensors.iter().filter(|t| tier == 0 && t.role == Role::Vector) {
+        for tensor in tensors
+            .iter()
+            .filter(|t| tier == 0 && t.role == Role::Vector)
+        {
             let values = checkpoint.tensor(&tensor.name).unwrap().to_f32();
             let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
             vectors.insert(tensor.name.clone(), writer.part(bytes));
@@ -158,7 +161,10 @@ fn record(table: &Table) -> TableRecord {
 }
 
 fn add_transform(writer: &mut Writer, transform: &Transform) -> usize {
-    let permutation = transform.perm().iter().flat_map(|&c| (c as u16).to_le_bytes());
+    let permutation = transform
+        .perm()
+        .iter()
+        .flat_map(|&c| (c as u16).to_le_bytes());
     let signs = transform.signs().chunks(8).map(|signs| {
         let bits = signs.iter().enumerate().map(|(i, &s)| u8::from(s) << i);
         bits.fold(0, |byte, bit| byte | bit)

@@ -1,5 +1,7 @@
 //! Products with a dense weight matrix, straight from its stored bytes.
 
+use std::ops::Range;
+
 use crate::simd::{Kernel, LANES, Simd};
 use crate::{Cpu, Disjoint};
 
@@ -9,6 +11,8 @@ const TASK_ROWS: usize = 48;
 const TOKENS: usize = 64;
 /// From this many tokens on, weights are widened once to `f32` instead of at every use.
 const WIDEN: usize = 8;
+/// Vectors of a widened row that stay in the first cache while a block of tokens passes by.
+const DEPTH: usize = 64;
 
 /// A dense weight matrix as it is stored: little-endian bytes, row-major, out x in, at any
 /// alignment.
@@ -147,25 +151,59 @@ impl<W: Weights> Strip<'_, W> {
     #[inline(always)]
     fn blocks<S: Simd, const T: usize, const R: usize>(&self, s: S) {
         let bytes = self.cols * W::SIZE;
-        let mut wide = vec![
-            0u8;
-            if self.n >= WIDEN {
-                R * self.cols * 4
-            } else {
-                0
-            }
-        ];
+        let mut panel = Vec::new();
+        let mut sums = Vec::new();
         for tokens in (0..self.n).step_by(TOKENS) {
             let tokens_end = self.n.min(tokens + TOKENS);
             for row in (self.first..self.end).step_by(R) {
                 let count = R.min(self.end - row);
-                let stored = &self.w.bytes()[row * bytes..][..count * bytes];
+                let weights = &self.w.bytes()[row * bytes..][..count * bytes];
                 if self.n >= WIDEN {
-                    widen::<S, W>(s, stored, &mut wide);
-                    let rows = &wide[..count * self.cols * 4];
-                    self.tokens::<S, F32<'_>, T, R>(s, rows, row, tokens, tokens_end);
+                    widen::<S, W, R>(s, weights, self.cols, &mut panel);
+                    let tokens = tokens..tokens_end;
+                    self.wide_tokens::<S, T, R>(s, &panel, row, count, tokens, &mut sums);
                 } else {
-                    self.tokens::<S, W, T, R>(s, stored, row, tokens, tokens_end);
+                    self.tokens::<S, W, T, R>(s, weights, row, tokens, tokens_end);
+                }
+            }
+        }
+    }
+
+    /// Up to `R` widened rows with a range of tokens.
+    #[inline(always)]
+    fn wide_tokens<S: Simd, const T: usize, const R: usize>(
+        &self,
+        s: S,
+        panel: &[Aligned<R>],
+        row: usize,
+        count: usize,
+        tokens: Range<usize>,
+        sums: &mut Vec<[[S::F32; R]; T]>,
+    ) {
+        sums.clear();
+        sums.resize(tokens.len().div_ceil(T), [[s.splat(0.0); R]; T]);
+        for (i, panel) in panel.chunks(DEPTH).enumerate() {
+            let first = i * DEPTH * LANES;
+            let width = (panel.len() * LANES).min(self.cols - first);
+            for (group, sums) in sums.iter_mut().enumerate() {
+                let mut x = [&self.x[..0]; T];
+                for (t, x) in x.iter_mut().enumerate() {
+                    // Tokens that are absent repeat the last one and are not written.
+                    let token = (tokens.start + group * T + t).min(tokens.end - 1);
+                    *x = &self.x[token * self.cols + first..][..width];
+                }
+                add_dots(s, panel, &x, sums);
+            }
+        }
+        for (group, sums) in sums.iter().enumerate() {
+            for (t, sums) in sums.iter().enumerate() {
+                let token = tokens.start + group * T + t;
+                if token < tokens.end {
+                    let mut dots = [0.0; R];
+                    for r in 0..R {
+                        dots[r] = s.sum(sums[r]);
+                    }
+                    self.write(token, row, count, &[dots]);
                 }
             }
         }
@@ -265,14 +303,60 @@ fn dots<S: Simd, V: Weights, const T: usize, const R: usize>(
     dots
 }
 
-/// Stored weights as bytes of `f32`.
+/// One vector of each of `R` rows.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Aligned<const R: usize>([[f32; LANES]; R]);
+
+/// Stored weights of up to `R` rows as `f32`, vector by vector, padded with zeros.
 #[inline(always)]
-fn widen<S: Simd, W: Weights>(s: S, from: &[u8], to: &mut [u8]) {
-    for (from, to) in from.chunks(LANES * W::SIZE).zip(to.chunks_mut(LANES * 4)) {
-        let mut lanes = [0.0f32; LANES];
-        s.store(W::load(s, from), &mut lanes);
-        for (to, lane) in to.as_chunks_mut::<4>().0.iter_mut().zip(lanes) {
-            *to = lane.to_le_bytes();
+fn widen<S: Simd, W: Weights, const R: usize>(
+    s: S,
+    from: &[u8],
+    cols: usize,
+    to: &mut Vec<Aligned<R>>,
+) {
+    to.resize(cols.div_ceil(LANES), Aligned([[0.0; LANES]; R]));
+    for (r, row) in from.chunks_exact(cols * W::SIZE).enumerate() {
+        for (from, to) in row.chunks(LANES * W::SIZE).zip(to.iter_mut()) {
+            s.store(W::load(s, from), &mut to.0[r]);
         }
     }
+}
+
+/// Adds the products of each of `T` vectors with each of `R` rows, lane by lane.
+#[inline(always)]
+fn add_dots<S: Simd, const T: usize, const R: usize>(
+    s: S,
+    w: &[Aligned<R>],
+    x: &[&[f32]; T],
+    sums: &mut [[S::F32; R]; T],
+) {
+    let whole = x[0].len() / LANES;
+    let mut x_whole = [&[] as &[[f32; LANES]]; T];
+    for t in 0..T {
+        x_whole[t] = &x[t].as_chunks::<LANES>().0[..whole];
+    }
+    let mut totals = *sums;
+    for (i, w) in w[..whole].iter().enumerate() {
+        let mut row = [s.splat(0.0); R];
+        for (row, w) in row.iter_mut().zip(&w.0) {
+            *row = s.load(w);
+        }
+        for t in 0..T {
+            let x = s.load(&x_whole[t][i]);
+            for (total, &row) in totals[t].iter_mut().zip(&row) {
+                *total = s.fma(x, row, *total);
+            }
+        }
+    }
+    if let Some(w) = w.get(whole) {
+        for t in 0..T {
+            let x = s.load_partial(&x[t][whole * LANES..]);
+            for (total, w) in totals[t].iter_mut().zip(&w.0) {
+                *total = s.fma(x, s.load(w), *total);
+            }
+        }
+    }
+    *sums = totals;
 }

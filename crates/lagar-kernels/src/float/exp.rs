@@ -47,7 +47,7 @@ pub(super) fn silu<S: Simd>(s: S, x: S::F32) -> S::F32 {
 #[inline(always)]
 pub(super) fn gelu_tanh<S: Simd>(s: S, x: S::F32) -> S::F32 {
     // 2 √(2/π), and that times 0.044715.
-    let (linear, cubic) = (s.splat(1.595_769_1), s.splat(0.071_354_814));
+    let (linear, cubic) = (s.splat(1.595_769_2), s.splat(0.071_354_814));
     let u = s.mul(x, s.fma(cubic, s.mul(x, x), linear));
     let one = s.splat(1.0);
     s.div(x, s.add(one, exp(s, s.sub(s.splat(0.0), u))))

@@ -6,6 +6,8 @@ mod exp;
 mod kv;
 mod rope;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 pub use attention::AttentionArgs;
 pub use dense::DenseWeight;

@@ -50,12 +50,20 @@ impl<const MR: usize, const NV: usize> Kernel for Block<'_, '_, MR, NV> {
     fn run<S: Simd>(self, simd: S) {
         let Self { a, b, c, k, alpha } = self;
         let width = NV * LANES;
-        let (mut a_panels, mut b_panels) = (Vec::<[f32; MR]>::new(), Vec::<[[f32; LANES]; NV]>::new());
+        let (mut a_panels, mut b_panels) =
+            (Vec::<[f32; MR]>::new(), Vec::<[[f32; LANES]; NV]>::new());
         let alpha = simd.splat(alpha);
         for first in (0..k).step_by(CHUNK) {
             let depth = CHUNK.min(k - first);
             pack(&a, first, depth, [0.0; MR], |row| row, &mut a_panels);
-            pack(&b, first, depth, [[0.0; LANES]; NV], |row| row.as_flattened_mut(), &mut b_panels);
+            pack(
+                &b,
+                first,
+                depth,
+                [[0.0; LANES]; NV],
+                |row| row.as_flattened_mut(),
+                &mut b_panels,
+            );
             for (j, b_panel) in b_panels.chunks_exact(depth).enumerate() {
                 for (i, a_panel) in a_panels.chunks_exact(depth).enumerate() {
                     let sums = tile::<S, MR, NV>(simd, a_panel, b_panel);

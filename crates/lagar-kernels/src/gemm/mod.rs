@@ -64,7 +64,9 @@ impl Cpu {
         alpha: f32,
     ) {
         let a = Rows::new(a, lda, k, n);
-        self.product(a, a, c, ldc, n, n, k, alpha, |first_row, end_column| end_column > first_row);
+        self.product(a, a, c, ldc, n, n, k, alpha, |first_row, end_column| {
+            end_column > first_row
+        });
     }
 
     /// Computes the blocks of `C` for which `wanted(first row, end column)`.
@@ -102,9 +104,13 @@ impl Cpu {
             let (a, b) = (a.columns(i, rows), b.columns(j, cols));
             match self.isa() {
                 // 24 sums, 4 vectors of B and one of A fill 32 registers.
-                Isa::Avx512 => self.isa().dispatch(block::Block::<6, 4>::new(a, b, &mut c, k, alpha)),
+                Isa::Avx512 => self
+                    .isa()
+                    .dispatch(block::Block::<6, 4>::new(a, b, &mut c, k, alpha)),
                 // A vector is 2 or 4 registers.
-                _ => self.isa().dispatch(block::Block::<6, 1>::new(a, b, &mut c, k, alpha)),
+                _ => self
+                    .isa()
+                    .dispatch(block::Block::<6, 1>::new(a, b, &mut c, k, alpha)),
             }
         });
     }
@@ -118,7 +124,11 @@ impl<'a> Rows<'a> {
 
     /// Some of the columns of every row.
     fn columns(self, first: usize, count: usize) -> Columns<'a> {
-        Columns { rows: self, first, count }
+        Columns {
+            rows: self,
+            first,
+            count,
+        }
     }
 }
 
@@ -139,7 +149,11 @@ impl Columns<'_> {
 }
 
 fn check(len: usize, stride: usize, rows: usize, cols: usize) {
-    let needed = if rows == 0 || cols == 0 { 0 } else { (rows - 1) * stride + cols };
+    let needed = if rows == 0 || cols == 0 {
+        0
+    } else {
+        (rows - 1) * stride + cols
+    };
     assert!(
         cols <= stride && len >= needed,
         "{rows} × {cols} with rows {stride} apart does not fit {len} elements"

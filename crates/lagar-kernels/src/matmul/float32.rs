@@ -27,12 +27,16 @@ impl Kernel for Float32Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { ops, stage, x, ref task, .. } = self;
+        let Self {
+            ops,
+            stage,
+            x,
+            ref task,
+            ..
+        } = self;
         let (rows, vectors) = (task.units.len() * ROW_UNIT, task.vectors.clone());
         let width = stage.layout().padded_cols();
-        let Scratch { sums, levels } = self.scratch;
-        sums.clear();
-        sums.resize(vectors.len() * rows, 0.0);
+        let (sums, levels) = self.scratch.take(vectors.len() * rows, rows * GROUP);
         let mut scales = [0.0; TILE_ROWS];
         let scales = &mut scales[..rows];
         let offset = (ops.offset)(stage.lookup());
@@ -43,7 +47,7 @@ impl Kernel for Float32Task<'_> {
             };
             let group = stage.layout().group(g);
             let codes = &stage.scales(task.tile_row, g)[task.rows()];
-            levels.resize(task.units.len() * tile.blocks() * UNIT, 0);
+            let levels = &mut levels[..task.units.len() * tile.blocks() * UNIT];
             // SAFETY: these are the operations of the instruction set of `S`, which this processor
             // has.
             unsafe {

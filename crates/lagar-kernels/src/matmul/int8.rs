@@ -5,6 +5,8 @@
 //! group after group. For one vector the codes are multiplied as they are read; for several, a tile is
 //! decoded once into a buffer that stays in the cache and multiplied with a few vectors at a time.
 
+use std::slice;
+
 use lagar_codec::{Activations, GROUP, ROW_UNIT, TILE_ROWS};
 
 use super::stage::WindowStage;
@@ -23,12 +25,36 @@ pub(super) struct Int8Task<'a> {
     pub(super) scratch: &'a mut Scratch,
 }
 
-/// Buffers that a thread keeps from task to task.
+/// Buffers that a thread keeps from task to task, as whole cache lines so that vector loads never
+/// cross one.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// `vectors × rows of the task`.
-    pub(super) sums: Vec<f32>,
-    pub(super) levels: Vec<u8>,
+    sums: Vec<Line<[f32; ROW_UNIT]>>,
+    levels: Vec<Line<[u8; UNIT]>>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line<T>(T);
+
+impl Scratch {
+    /// Room for `sums` sums, all 0, and for `levels` levels of any value; multiples of 16 and 64.
+    pub(super) fn take(&mut self, sums: usize, levels: usize) -> (&mut [f32], &mut [u8]) {
+        assert!(sums.is_multiple_of(ROW_UNIT) && levels.is_multiple_of(UNIT));
+        self.sums.clear();
+        self.sums.resize(sums / ROW_UNIT, Line([0.0; ROW_UNIT]));
+        if self.levels.len() < levels / UNIT {
+            self.levels.resize(levels / UNIT, Line([0; UNIT]));
+        }
+        // SAFETY: a `Line` is 64 bytes, all of them values: `Line<[T; N]>` has no padding, so the
+        // lines are that many values in a row.
+        unsafe {
+            (
+                slice::from_raw_parts_mut(self.sums.as_mut_ptr().cast(), sums),
+                slice::from_raw_parts_mut(self.levels.as_mut_ptr().cast(), levels),
+            )
+        }
+    }
 }
 
 impl Kernel for Int8Task<'_> {
@@ -36,14 +62,20 @@ impl Kernel for Int8Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { ops, stage, x, ref task, .. } = self;
+        let Self {
+            ops,
+            stage,
+            x,
+            ref task,
+            ..
+        } = self;
         let (rows, vectors) = (task.units.len() * ROW_UNIT, task.vectors.clone());
-        let sums = &mut self.scratch.sums;
-        sums.clear();
-        sums.resize(vectors.len() * rows, 0.0);
-        let mut scales = [0.0; TILE_ROWS];
-        let scales = &mut scales[..rows];
-        let mut dots = [0.0; TOKENS * TILE_ROWS];
+        let room = if vectors.len() == 1 { 0 } else { rows * GROUP };
+        let (sums, levels) = self.scratch.take(vectors.len() * rows, room);
+        let mut scales = Line([0.0; TILE_ROWS]);
+        let scales = &mut scales.0[..rows];
+        let mut dots = Line([0.0; TOKENS * TILE_ROWS]);
+        let dots = &mut dots.0;
         let groups = x.groups();
         for g in 0..groups {
             let Some(tile) = stage.tile(task.tile_row, g) else {
@@ -64,11 +96,12 @@ impl Kernel for Int8Task<'_> {
                 accumulate(s, &dots[..rows], scales, scale(v), sums);
                 continue;
             }
-            let levels = &mut self.scratch.levels;
-            levels.resize(task.units.len() * tile.blocks() * UNIT, 0);
+            let levels = &mut levels[..task.units.len() * tile.blocks() * UNIT];
             // SAFETY: as above.
             unsafe { (ops.decode)(&tile, task.units.clone(), levels) };
-            for (first, sums) in (vectors.clone().step_by(TOKENS)).zip(sums.chunks_mut(TOKENS * rows)) {
+            for (first, sums) in
+                (vectors.clone().step_by(TOKENS)).zip(sums.chunks_mut(TOKENS * rows))
+            {
                 let tokens = sums.len() / rows;
                 let mut x_sums = [0; TOKENS];
                 for (t, x_sum) in x_sums[..tokens].iter_mut().enumerate() {

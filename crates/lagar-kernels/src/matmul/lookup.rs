@@ -24,6 +24,10 @@ pub(super) struct Lookup {
     /// Bits per weight, `K`.
     pub(super) depth: usize,
     /// Bits per window, `L`.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "other look-ups need no widths")
+    )]
     pub(super) window: u32,
     /// How levels are found.
     pub(super) form: Form,
@@ -67,6 +71,17 @@ impl Lookup {
         Place::of(self.depth, self.scalar)
     }
 
+    /// The signs, ±1, of a split table's A by the high 4 bits of a window, and of B by the low 4 bits.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    pub(super) fn signs(&self) -> [[i8; 16]; 2] {
+        let split = self.split.as_ref().expect("a split table");
+        let sign = |bits: usize, bit: u8| if bits >> bit & 1 == 1 { -1 } else { 1 };
+        [
+            std::array::from_fn(|high| sign(high, split.a_sign_bit - 4)),
+            std::array::from_fn(|low| sign(low, split.b_sign_bit)),
+        ]
+    }
+
     /// The 16 levels of [`Form::Nibble`].
     pub(super) fn nibble(&self) -> [i8; 16] {
         std::array::from_fn(|i| self.levels[i])
@@ -91,9 +106,21 @@ impl Place {
     /// of a window are its top bits, so it begins `L − depth` bits before the weight's own bits.
     pub(super) const fn of(depth: usize, scalar: bool) -> Self {
         match (depth, scalar) {
-            (8, _) => Self { lead: 1, first: 0, depth },
-            (_, true) => Self { lead: 0, first: 8, depth },
-            (_, false) => Self { lead: 0, first: depth, depth },
+            (8, _) => Self {
+                lead: 1,
+                first: 0,
+                depth,
+            },
+            (_, true) => Self {
+                lead: 0,
+                first: 8,
+                depth,
+            },
+            (_, false) => Self {
+                lead: 0,
+                first: depth,
+                depth,
+            },
         }
     }
 

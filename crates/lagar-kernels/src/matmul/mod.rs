@@ -48,9 +48,19 @@ impl Cpu {
     /// # Panics
     ///
     /// If `x` does not have the stage's padded columns or `y` not `n · rows` values.
-    pub fn window_matmul_int8(&self, w: &WindowStage<'_>, x: &Activations, y: &mut [f32], add: bool) {
+    pub fn window_matmul_int8(
+        &self,
+        w: &WindowStage<'_>,
+        x: &Activations,
+        y: &mut [f32],
+        add: bool,
+    ) {
         let layout = w.layout();
-        assert_eq!(x.padded_width, layout.padded_cols(), "columns of activations and stage");
+        assert_eq!(
+            x.padded_width,
+            layout.padded_cols(),
+            "columns of activations and stage"
+        );
         assert_eq!(y.len(), x.n * layout.rows(), "vectors × rows");
         let (n, width, groups) = (x.n, x.padded_width, x.groups());
         assert!(x.q.len() == n * width && x.scale.len() == n * groups && x.sum.len() == n * groups);
@@ -58,12 +68,25 @@ impl Cpu {
             return;
         }
         let tasks = Tasks::new(layout, n, self.pool());
-        let (ops, output) = (Ops::of(self.isa()), Output { y: Disjoint::new(y), add });
+        let (ops, output) = (
+            Ops::of(self.isa()),
+            Output {
+                y: Disjoint::new(y),
+                add,
+            },
+        );
         self.pool().run(tasks.len(), &|index| {
             let Some(task) = tasks.get(index) else { return };
             SCRATCH.with_borrow_mut(|scratch| {
                 let (stage, output) = (w, output);
-                self.isa().dispatch(Int8Task { ops, stage, x, task, output, scratch });
+                self.isa().dispatch(Int8Task {
+                    ops,
+                    stage,
+                    x,
+                    task,
+                    output,
+                    scratch,
+                });
             });
         });
     }
@@ -74,20 +97,44 @@ impl Cpu {
     /// # Panics
     ///
     /// If `x` does not have `n · padded_cols` values or `y` not `n · rows`.
-    pub fn window_matmul_f32(&self, w: &WindowStage<'_>, x: &[f32], n: usize, y: &mut [f32], add: bool) {
+    pub fn window_matmul_f32(
+        &self,
+        w: &WindowStage<'_>,
+        x: &[f32],
+        n: usize,
+        y: &mut [f32],
+        add: bool,
+    ) {
         let layout = w.layout();
-        assert_eq!(x.len(), n * layout.padded_cols(), "vectors × padded columns");
+        assert_eq!(
+            x.len(),
+            n * layout.padded_cols(),
+            "vectors × padded columns"
+        );
         assert_eq!(y.len(), n * layout.rows(), "vectors × rows");
         if n == 0 {
             return;
         }
         let tasks = Tasks::new(layout, n, self.pool());
-        let (ops, output) = (Ops::of(self.isa()), Output { y: Disjoint::new(y), add });
+        let (ops, output) = (
+            Ops::of(self.isa()),
+            Output {
+                y: Disjoint::new(y),
+                add,
+            },
+        );
         self.pool().run(tasks.len(), &|index| {
             let Some(task) = tasks.get(index) else { return };
             SCRATCH.with_borrow_mut(|scratch| {
                 let (stage, output) = (w, output);
-                self.isa().dispatch(Float32Task { ops, stage, x, task, output, scratch });
+                self.isa().dispatch(Float32Task {
+                    ops,
+                    stage,
+                    x,
+                    task,
+                    output,
+                    scratch,
+                });
             });
         });
     }

@@ -31,7 +31,9 @@ pub(super) static SCALES: [f32; 256] = {
 fn decode_unit(lookup: &Lookup, codes: &[u8; UNIT], out: &mut [i8; UNIT]) {
     let place = lookup.place();
     for (i, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        let bytes = codes[i * place.depth..].first_chunk().expect("8 of 64 bytes");
+        let bytes = codes[i * place.depth..]
+            .first_chunk()
+            .expect("8 of 64 bytes");
         // With windows of `L = depth = 7` bits the last begins at bit 57.
         let word = u64::from_le_bytes(*bytes);
         for (j, out) in out.iter_mut().enumerate() {
@@ -96,7 +98,8 @@ fn multiply(product: &Product<'_>, out: &mut [f32]) {
     }
 }
 
-fn scales(codes: &[u8], out: &mut [f32]) {
+/// See [`Ops::scales`].
+pub(super) fn scales(codes: &[u8], out: &mut [f32]) {
     assert_eq!(codes.len(), out.len());
     for (out, &code) in out.iter_mut().zip(codes) {
         *out = SCALES[usize::from(code)];

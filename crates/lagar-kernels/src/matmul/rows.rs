@@ -19,7 +19,8 @@ impl Cpu {
     pub fn window_rows(&self, w: &WindowStage<'_>, rows: &[u32], out: &mut [f32]) {
         let width = w.layout().padded_cols();
         assert_eq!(out.len(), rows.len() * width, "rows × padded columns");
-        self.pool().chunks(out, width, |i, out| row(w, rows[i] as usize, out));
+        self.pool()
+            .chunks(out, width, |i, out| row(w, rows[i] as usize, out));
     }
 }
 
@@ -40,7 +41,9 @@ fn row(w: &WindowStage<'_>, row: usize, out: &mut [f32]) {
         for (b, out) in out.as_chunks_mut::<BLOCK_COLS>().0.iter_mut().enumerate() {
             let bit = place.bit((b * height + r) * BLOCK_COLS);
             // 4 windows end at most 7 + 3 · 8 + 8 bits from the byte in which they begin.
-            let bytes = codes[bit / 8..].first_chunk().expect("64 bytes follow a tile");
+            let bytes = codes[bit / 8..]
+                .first_chunk()
+                .expect("64 bytes follow a tile");
             let word = u64::from_le_bytes(*bytes) >> (bit % 8);
             for (j, out) in out.iter_mut().enumerate() {
                 let window = (word >> (j * place.depth)) as u8;

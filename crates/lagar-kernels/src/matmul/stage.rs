@@ -43,17 +43,33 @@ impl<'a> WindowStage<'a> {
         ] {
             if found != expected {
                 let (rows, cols) = (layout.rows(), layout.cols());
-                return Err(KernelError::StageLength { what, rows, cols, expected, found });
+                return Err(KernelError::StageLength {
+                    what,
+                    rows,
+                    cols,
+                    expected,
+                    found,
+                });
             }
         }
         let table_depth = table.depth();
         for (group, &depth) in layout.depths().iter().enumerate() {
             if depth != 0 && depth != table_depth {
-                return Err(KernelError::StageDepth { group, depth, table_depth });
+                return Err(KernelError::StageDepth {
+                    group,
+                    depth,
+                    table_depth,
+                });
             }
         }
         let lookup = Lookup::new(table);
-        Ok(Self { layout, codes, scales, row_scales, lookup })
+        Ok(Self {
+            layout,
+            codes,
+            scales,
+            row_scales,
+            lookup,
+        })
     }
 
     /// The stage's shape and layout.

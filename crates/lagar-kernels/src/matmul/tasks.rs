@@ -59,14 +59,21 @@ impl<'a> Tasks<'a> {
 
     /// Task `index < len()`; nothing if it has no rows.
     pub(super) fn get(&self, index: usize) -> Option<Task> {
-        let (chunk, index) = (index / (self.layout.tile_rows() * self.pieces), index % (self.layout.tile_rows() * self.pieces));
+        let (chunk, index) = (
+            index / (self.layout.tile_rows() * self.pieces),
+            index % (self.layout.tile_rows() * self.pieces),
+        );
         let (tile_row, piece) = (index / self.pieces, index % self.pieces);
         let all = self.layout.tile_height(tile_row) / ROW_UNIT;
         // Pieces of whole multiples of 4 units, as the kernels like them.
         let size = all.div_ceil(self.pieces).next_multiple_of(FEWEST_UNITS);
         let units = (piece * size).min(all)..((piece + 1) * size).min(all);
         let vectors = chunk * VECTORS..((chunk + 1) * VECTORS).min(self.n);
-        (!units.is_empty()).then_some(Task { tile_row, units, vectors })
+        (!units.is_empty()).then_some(Task {
+            tile_row,
+            units,
+            vectors,
+        })
     }
 }
 
@@ -83,12 +90,18 @@ pub(super) struct Output<'a> {
 pub(super) fn finish(stage: &WindowStage<'_>, task: &Task, sums: &[f32], output: &Output<'_>) {
     let rows = stage.layout().rows();
     let first = task.tile_row * TILE_ROWS + task.units.start * ROW_UNIT;
-    let kept = rows.min(first + task.units.len() * ROW_UNIT).saturating_sub(first);
+    let kept = rows
+        .min(first + task.units.len() * ROW_UNIT)
+        .saturating_sub(first);
     let mut scales = [0.0; TILE_ROWS];
     for (r, scale) in scales[..kept].iter_mut().enumerate() {
         *scale = stage.row_scale(first + r);
     }
-    for (v, sums) in task.vectors.clone().zip(sums.chunks_exact(task.units.len() * ROW_UNIT)) {
+    for (v, sums) in task
+        .vectors
+        .clone()
+        .zip(sums.chunks_exact(task.units.len() * ROW_UNIT))
+    {
         // SAFETY: no two tasks have a row and a vector in common.
         let y = unsafe { output.y.slice(v * rows + first..v * rows + first + kept) };
         for ((y, &sum), &scale) in y.iter_mut().zip(sums).zip(&scales) {

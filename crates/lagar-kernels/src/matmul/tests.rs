@@ -11,7 +11,10 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         let x = self.0 ^ self.0 >> 29;
         x.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 24
     }
@@ -74,7 +77,13 @@ struct Owned {
 impl Owned {
     fn new(random: &mut Random, rows: usize, cols: usize, table: Table) -> Self {
         let depths: Vec<u8> = (0..cols.div_ceil(128))
-            .map(|_| if random.below(4) == 0 { 0 } else { table.depth() })
+            .map(|_| {
+                if random.below(4) == 0 {
+                    0
+                } else {
+                    table.depth()
+                }
+            })
             .collect();
         Self::with_depths(random, rows, cols, &depths, table)
     }
@@ -123,7 +132,13 @@ impl Owned {
     }
 
     fn stage(&self) -> WindowStage<'_> {
-        let Self { layout, table, codes, scales, row_scales } = self;
+        let Self {
+            layout,
+            table,
+            codes,
+            scales,
+            row_scales,
+        } = self;
         WindowStage::new(layout, table, codes, scales, row_scales).unwrap()
     }
 }
@@ -140,7 +155,10 @@ fn same(found: &[f32], expected: &[f32], what: &str) {
 }
 
 fn cpus(threads: usize) -> Vec<Cpu> {
-    Isa::available().into_iter().map(|isa| Cpu::new(isa, threads)).collect()
+    Isa::available()
+        .into_iter()
+        .map(|isa| Cpu::new(isa, threads))
+        .collect()
 }
 
 /// Everything that multiplies one stage, on every instruction set.
@@ -275,7 +293,13 @@ fn a_stage_of_the_wrong_length_or_depth_is_refused() {
     let mut random = Random(5);
     let table = random.table(3, 1);
     let owned = Owned::new(&mut random, 20, 20, table);
-    let Owned { layout, table, codes, scales, row_scales } = &owned;
+    let Owned {
+        layout,
+        table,
+        codes,
+        scales,
+        row_scales,
+    } = &owned;
     let short = &codes[..codes.len() - 1];
     assert!(matches!(
         WindowStage::new(layout, table, short, scales, row_scales),
@@ -286,7 +310,11 @@ fn a_stage_of_the_wrong_length_or_depth_is_refused() {
     let scales = vec![0; other.scales_len()];
     assert!(matches!(
         WindowStage::new(&other, table, &codes, &scales, row_scales),
-        Err(KernelError::StageDepth { group: 0, depth: 4, table_depth: 3 })
+        Err(KernelError::StageDepth {
+            group: 0,
+            depth: 4,
+            table_depth: 3
+        })
     ));
 }
 

@@ -14,6 +14,11 @@ pub(super) const UNIT: usize = ROW_UNIT * BLOCK_COLS;
 /// The most vectors that [`Ops::multiply`] takes at once.
 pub(super) const TOKENS: usize = 4;
 
+/// How far ahead of their use codes are asked for, in bytes: about what memory delivers while it
+/// answers one request. Streams of tiles lie one after the other, so this also reaches into the next.
+#[cfg(target_arch = "x86_64")]
+pub(super) const AHEAD: usize = 2048;
+
 /// A tile's stream.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
@@ -33,7 +38,12 @@ impl<'a> Tile<'a> {
     /// If `codes` is shorter than that.
     pub(super) fn new(lookup: &'a Lookup, codes: &'a [u8], units: usize, blocks: usize) -> Self {
         assert!(codes.len() > units * blocks * lookup.unit_bytes() + UNIT);
-        Self { lookup, codes, units, blocks }
+        Self {
+            lookup,
+            codes,
+            units,
+            blocks,
+        }
     }
 
     /// The stream and 64 bytes more.
@@ -83,6 +93,10 @@ impl<'a> Tile<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Product<'a> {
     /// What the levels were decoded with.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "elsewhere levels are signed")
+    )]
     pub(super) lookup: &'a Lookup,
     /// Decoded by [`Ops::decode`]: `units × blocks × 64` bytes.
     pub(super) levels: &'a [u8],

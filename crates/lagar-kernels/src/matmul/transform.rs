@@ -75,7 +75,11 @@ impl Cpu {
             // SAFETY: each vector is one task's.
             let (q, scale, sum) = unsafe {
                 let groups = v * groups..(v + 1) * groups;
-                (q.slice(columns), scale.slice(groups.clone()), sum.slice(groups))
+                (
+                    q.slice(columns),
+                    scale.slice(groups.clone()),
+                    sum.slice(groups),
+                )
             };
             self.isa().dispatch(Quantize { x, q, scale, sum });
         });

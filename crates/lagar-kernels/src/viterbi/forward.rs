@@ -42,7 +42,7 @@ const fn spread_indices<const K: usize>() -> [[u32; 8]; VECTORS] {
                 // State `16 lane + r`; its low 8 − K bits, without the lowest 4 − K.
                 (((lane << K) | (r >> (4 - K))) & 15) as u32
             } else {
-                (r & (STATES >> K) - 1) as u32
+                (r & ((STATES >> K) - 1)) as u32
             };
             lane += 1;
         }
@@ -53,7 +53,7 @@ const fn spread_indices<const K: usize>() -> [[u32; 8]; VECTORS] {
 
 /// The forward pass over one block; returns the cheapest final state.
 pub(super) struct Forward<'a, const K: usize> {
-    pub(super) levels: &'a [i8; STATES],
+    pub(super) levels: &'a [f32; STATES],
     pub(super) start: u8,
     pub(super) targets: &'a [f32],
     pub(super) row_weights: &'a [f32],
@@ -73,7 +73,7 @@ impl<const K: usize> Kernel for Forward<'_, K> {
         // State `w` at `[w & 15][w >> 4]`.
         let mut levels = [[0.0; LANES]; VECTORS];
         for w in 0..STATES {
-            levels[w % VECTORS][w / VECTORS] = f32::from(self.levels[w]);
+            levels[w % VECTORS][w / VECTORS] = self.levels[w];
         }
         let mut initial = [[f32::INFINITY; LANES]; VECTORS];
         let start = usize::from(self.start);
@@ -166,16 +166,16 @@ fn step<S: Simd, const K: usize>(
 #[inline(always)]
 fn renormalize<S: Simd>(simd: S, costs: &mut [S::F32; VECTORS]) {
     let mut least = costs[0];
-    for r in 1..VECTORS {
-        least = simd.min(least, costs[r]);
+    for &cost in &costs[1..] {
+        least = simd.min(least, cost);
     }
     least = simd.min(least, simd.swap::<8>(least));
     least = simd.min(least, simd.swap::<4>(least));
     least = simd.min(least, simd.swap::<2>(least));
     least = simd.min(least, simd.swap::<1>(least));
     if simd.first(least).is_finite() {
-        for r in 0..VECTORS {
-            costs[r] = simd.sub(costs[r], least);
+        for cost in costs {
+            *cost = simd.sub(*cost, least);
         }
     }
 }

@@ -72,26 +72,52 @@ impl Encoder {
                 });
                 windows[windows.len() - 1]
             }
-            1 => self.search::<1>(table, start, targets, row_weights, windows),
-            2 => self.search::<2>(table, start, targets, row_weights, windows),
-            3 => self.search::<3>(table, start, targets, row_weights, windows),
-            4 => self.search::<4>(table, start, targets, row_weights, windows),
-            5 => self.search::<5>(table, start, targets, row_weights, windows),
-            6 => self.search::<6>(table, start, targets, row_weights, windows),
-            7 => self.search::<7>(table, start, targets, row_weights, windows),
-            depth => unreachable!("a trellis has depth 1 to 7, not {depth}"),
+            depth => {
+                let levels = table.levels();
+                let levels = std::array::from_fn(|w| f32::from(levels[w]));
+                self.encode_levels(depth, &levels, start, targets, row_weights, windows)
+            }
         }
     }
 
-    fn search<const K: usize>(
+    /// [`Encoder::encode_block`] with windows of 8 bits and levels that need not be bytes, as a table
+    /// has them while it is trained.
+    ///
+    /// # Panics
+    ///
+    /// If `depth` is not 1 to 7, or `targets` and `windows` do not have 4 values per row weight.
+    pub fn encode_levels(
         &mut self,
-        table: &Table,
+        depth: u8,
+        levels: &[f32; STATES],
         start: u8,
         targets: &[f32],
         row_weights: &[f32],
         windows: &mut [u8],
     ) -> u8 {
-        let levels = <&[i8; STATES]>::try_from(table.levels()).expect("8-bit windows");
+        assert_eq!(targets.len(), BLOCK_COLS * row_weights.len());
+        assert_eq!(windows.len(), targets.len());
+        let search = match depth {
+            1 => Self::search::<1>,
+            2 => Self::search::<2>,
+            3 => Self::search::<3>,
+            4 => Self::search::<4>,
+            5 => Self::search::<5>,
+            6 => Self::search::<6>,
+            7 => Self::search::<7>,
+            _ => panic!("a trellis of 8-bit windows has depth 1 to 7, not {depth}"),
+        };
+        search(self, levels, start, targets, row_weights, windows)
+    }
+
+    fn search<const K: usize>(
+        &mut self,
+        levels: &[f32; STATES],
+        start: u8,
+        targets: &[f32],
+        row_weights: &[f32],
+        windows: &mut [u8],
+    ) -> u8 {
         let len = targets.len() * forward::masks_per_weight(K);
         if self.masks.len() < len {
             self.masks.resize(len, 0);

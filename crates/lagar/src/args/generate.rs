@@ -8,7 +8,8 @@ use std::path::PathBuf;
 /// Complete a prompt, or answer it
 ///
 /// A model that brings a chat template answers the prompt; any other, and any with --raw, continues
-/// the text. The text appears as it is made.
+/// the text. The text appears as it is made. Sampling follows the options; where they are silent, what
+/// the checkpoint recommends; and where that is silent too, a temperature of 0.8 and a top-p of 0.95.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -54,7 +55,8 @@ pub(crate) struct ChatArgs {
     pub(crate) sampling: SamplingArgs,
 }
 
-/// How the next token is chosen. What is not given comes from the checkpoint's `generation_config.json`.
+/// How the next token is chosen. What is not given comes from the checkpoint's `generation_config.json`;
+/// where that is silent too, the temperature is 0.8 and top-p 0.95.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
@@ -113,12 +115,20 @@ fn number(text: &str) -> Result<f32, String> {
 
 fn temperature(text: &str) -> Result<f32, String> {
     let value = number(text)?;
-    if value >= 0.0 { Ok(value) } else { Err("must not be negative".to_owned()) }
+    if value >= 0.0 {
+        Ok(value)
+    } else {
+        Err("must not be negative".to_owned())
+    }
 }
 
 fn probability(text: &str) -> Result<f32, String> {
     let value = number(text)?;
-    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err("must lie between 0 and 1".to_owned()) }
+    if (0.0..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("must lie between 0 and 1".to_owned())
+    }
 }
 
 fn top_p(text: &str) -> Result<f32, String> {
@@ -130,5 +140,9 @@ fn top_p(text: &str) -> Result<f32, String> {
 
 fn penalty(text: &str) -> Result<f32, String> {
     let value = number(text)?;
-    if value > 0.0 { Ok(value) } else { Err("must be above 0".to_owned()) }
+    if value > 0.0 {
+        Ok(value)
+    } else {
+        Err("must be above 0".to_owned())
+    }
 }

@@ -50,7 +50,13 @@ struct ByPosition {
 impl Measured {
     pub(super) fn new(model: &Model, evaluation: &Evaluation, by_position: bool) -> Self {
         let (file_bytes, parameters) = (model.file_bytes(), model.parameters());
-        let ranges = || evaluation.by_position.iter().map(ByPosition::from).collect();
+        let ranges = || {
+            evaluation
+                .by_position
+                .iter()
+                .map(ByPosition::from)
+                .collect()
+        };
         Self {
             tokens: evaluation.tokens,
             nll_per_token: evaluation.nll_per_token,
@@ -85,16 +91,36 @@ impl Measured {
             table.row(cells);
         };
         let c = self.comparison.as_ref();
-        row("perplexity", format!("{:.4}", self.perplexity), c.map(|c| format!("{:.4}", c.reference_perplexity)));
-        row("loss, nats per token", format!("{:.4}", self.nll_per_token), c.map(|c| format!("{:.4}", c.reference_perplexity.ln())));
-        row("most likely token is right", percent(self.token_accuracy), c.map(|c| percent(c.reference_token_accuracy)));
+        row(
+            "perplexity",
+            format!("{:.4}", self.perplexity),
+            c.map(|c| format!("{:.4}", c.reference_perplexity)),
+        );
+        row(
+            "loss, nats per token",
+            format!("{:.4}", self.nll_per_token),
+            c.map(|c| format!("{:.4}", c.reference_perplexity.ln())),
+        );
+        row(
+            "most likely token is right",
+            percent(self.token_accuracy),
+            c.map(|c| percent(c.reference_token_accuracy)),
+        );
         if let Some(c) = c {
-            row("KL from the original, mean", format!("{:.5}", c.kl_mean), None);
+            row(
+                "KL from the original, mean",
+                format!("{:.5}", c.kl_mean),
+                None,
+            );
             row("KL, 99.9th percentile", format!("{:.4}", c.kl_p999), None);
             row("same most likely token", percent(c.top1_agreement), None);
         }
         row("file", bytes(self.file_bytes), None);
-        row("bits per parameter", format!("{:.3}", self.bits_per_parameter), None);
+        row(
+            "bits per parameter",
+            format!("{:.3}", self.bits_per_parameter),
+            None,
+        );
         row("tokens scored", self.tokens.to_string(), None);
         let mut out = table.render();
         if let Some(ranges) = &self.by_position {
@@ -141,9 +167,16 @@ pub(crate) fn eval(context: &Context, args: &EvalArgs) -> anyhow::Result<()> {
     };
     let interrupt = Interrupt::catch(Second::Exits)?;
     let reporter = Reporter::new(context.messages, &interrupt);
-    let options = EvaluationOptions::new(args.context.map(|n| n as usize), args.tokens.map(NonZeroUsize::get));
+    let options = EvaluationOptions::new(
+        args.context.map(|n| n as usize),
+        args.tokens.map(NonZeroUsize::get),
+    );
     let evaluation = evaluate(&cpu, &model, reference.as_ref(), &text, &options, &reporter)?;
     drop(reporter);
     let measured = Measured::new(&model, &evaluation, args.by_position);
-    if context.json { terminal::print_json(&measured) } else { terminal::print_styled(&measured.render()) }
+    if context.json {
+        terminal::print_json(&measured)
+    } else {
+        terminal::print_styled(&measured.render())
+    }
 }

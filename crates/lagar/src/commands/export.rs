@@ -9,7 +9,10 @@ use crate::terminal::{self, Reporter};
 
 pub(crate) fn export(context: &Context, args: &ExportArgs) -> anyhow::Result<()> {
     if args.file.is_dir() {
-        let message = format!("{} is a checkpoint already; export takes a .lagar file", args.file.display());
+        let message = format!(
+            "{} is a checkpoint already; export takes a .lagar file",
+            args.file.display()
+        );
         return Err(exit::fault(Fault::Usage, message));
     }
     let cpu = context.cpu();
@@ -24,9 +27,14 @@ pub(crate) fn export(context: &Context, args: &ExportArgs) -> anyhow::Result<()>
     lagar_press::export(&cpu, &model, &args.output, dtype, &reporter)?;
     drop(reporter);
     if context.json {
-        terminal::print_json(&serde_json::json!({ "output": args.output, "parameters": model.parameters() }))
+        terminal::print_json(
+            &serde_json::json!({ "output": args.output, "parameters": model.parameters() }),
+        )
     } else {
-        context.messages.say(&format!("wrote the checkpoint folder {}", args.output.display()));
+        context.messages.say(&format!(
+            "wrote the checkpoint folder {}",
+            args.output.display()
+        ));
         Ok(())
     }
 }

@@ -53,7 +53,11 @@ enum StageLine {
 
 /// 8 × bytes over parameters; 0 for a model without any.
 fn bits_per(bytes: u64, parameters: u64) -> f64 {
-    if parameters == 0 { 0.0 } else { 8.0 * bytes as f64 / parameters as f64 }
+    if parameters == 0 {
+        0.0
+    } else {
+        8.0 * bytes as f64 / parameters as f64
+    }
 }
 
 impl Inspection {
@@ -62,7 +66,10 @@ impl Inspection {
         if path.is_dir() {
             Self::of_checkpoint(&Checkpoint::open(path).blame(Fault::Input)?, tensors)
         } else {
-            Ok(Self::of_container(&Container::open(path, &Limits::default()).blame(Fault::Input)?, tensors))
+            Ok(Self::of_container(
+                &Container::open(path, &Limits::default()).blame(Fault::Input)?,
+                tensors,
+            ))
         }
     }
 
@@ -70,7 +77,9 @@ impl Inspection {
         let index = container.index();
         let tiers: Vec<_> = (0..index.tiers.len())
             .map(|tier| {
-                let bytes = container.tier_bytes(tier).expect("the index lists this tier");
+                let bytes = container
+                    .tier_bytes(tier)
+                    .expect("the index lists this tier");
                 TierLine {
                     name: index.tiers[tier].name.clone(),
                     bytes,
@@ -88,25 +97,41 @@ impl Inspection {
             file_bytes,
             bits_per_parameter: bits_per(file_bytes, index.parameters),
             tiers,
-            tensors: tensors.then(|| index.tensors.iter().map(|t| tensor_line(index, t)).collect()),
+            tensors: tensors.then(|| {
+                index
+                    .tensors
+                    .iter()
+                    .map(|t| tensor_line(index, t))
+                    .collect()
+            }),
         }
     }
 
     fn of_checkpoint(checkpoint: &Checkpoint, tensors: bool) -> anyhow::Result<Self> {
-        let weights: u64 = checkpoint.weights().iter().map(|file| file.region.len() as u64).sum();
-        let others: u64 = checkpoint.files().iter().map(|(_, region)| region.len() as u64).sum();
+        let file_bytes = checkpoint
+            .files()
+            .iter()
+            .map(|(_, bytes)| bytes.len() as u64)
+            .sum();
         let spec = checkpoint.spec();
         let tensors = if tensors {
             let line = |name| {
                 let view = checkpoint.tensor(name).blame(Fault::Input)?;
                 Ok(TensorLine {
                     name: name.to_owned(),
-                    shape: view.shape.iter().map(|&n| n as u64).collect(),
-                    stages: vec![StageLine::Raw { dtype: view.dtype.name().to_owned() }],
-                    bits_per_weight: 8.0 * view.dtype.bytes() as f64,
+                    shape: view.shape().iter().map(|&n| n as u64).collect(),
+                    stages: vec![StageLine::Raw {
+                        dtype: view.dtype().name().to_owned(),
+                    }],
+                    bits_per_weight: 8.0 * view.dtype().bytes() as f64,
                 })
             };
-            Some(checkpoint.names().map(line).collect::<anyhow::Result<_>>()?)
+            Some(
+                checkpoint
+                    .names()
+                    .map(line)
+                    .collect::<anyhow::Result<_>>()?,
+            )
         } else {
             None
         };
@@ -114,8 +139,8 @@ impl Inspection {
             format_version: None,
             architecture: spec.architecture.clone(),
             parameters: spec.parameters(),
-            file_bytes: weights + others,
-            bits_per_parameter: bits_per(weights + others, spec.parameters()),
+            file_bytes,
+            bits_per_parameter: bits_per(file_bytes, spec.parameters()),
             tiers: Vec::new(),
             tensors,
         })
@@ -135,14 +160,22 @@ impl Inspection {
             None => out.push_str("checkpoint folder\n"),
         }
         if !self.tiers.is_empty() {
-            let mut table =
-                Table::new(&[("tier", Align::Left), ("bytes", Align::Right), ("bits/parameter", Align::Right), ("", Align::Left)]);
+            let mut table = Table::new(&[
+                ("tier", Align::Left),
+                ("bytes", Align::Right),
+                ("bits/parameter", Align::Right),
+                ("", Align::Left),
+            ]);
             for tier in &self.tiers {
                 table.row([
                     escape(&tier.name),
                     tier.bytes.to_string(),
                     format!("{:.3}", tier.bits_per_parameter),
-                    if tier.complete { String::new() } else { "cut off".to_owned() },
+                    if tier.complete {
+                        String::new()
+                    } else {
+                        "cut off".to_owned()
+                    },
                 ]);
             }
             out.push('\n');
@@ -185,9 +218,12 @@ fn tensor_line(index: &Index, tensor: &TensorRecord) -> TensorLine {
     let elements: u64 = tensor.shape.iter().product();
     let part_bytes = |id: &PartId| index.parts[*id].bytes;
     let (stages, stored) = match &tensor.body {
-        Body::Raw { dtype, parts } => {
-            (vec![StageLine::Raw { dtype: dtype.name().to_owned() }], parts.iter().map(part_bytes).sum())
-        }
+        Body::Raw { dtype, parts } => (
+            vec![StageLine::Raw {
+                dtype: dtype.name().to_owned(),
+            }],
+            parts.iter().map(part_bytes).sum(),
+        ),
         Body::Linear { stages, .. } => {
             let mut lines = Vec::new();
             let mut stored = 0;
@@ -204,7 +240,12 @@ fn tensor_line(index: &Index, tensor: &TensorRecord) -> TensorLine {
             (lines, stored)
         }
     };
-    TensorLine { name: tensor.name.clone(), shape: tensor.shape.clone(), stages, bits_per_weight: bits_per(stored, elements) }
+    TensorLine {
+        name: tensor.name.clone(),
+        shape: tensor.shape.clone(),
+        stages,
+        bits_per_weight: bits_per(stored, elements),
+    }
 }
 
 /// Mean depth over `columns`, in groups of 128 of which the last may be shorter.
@@ -216,10 +257,18 @@ fn mean_depth(depths: &[u8], columns: u64) -> f64 {
         bits += u64::from(depth) * group;
         left -= group;
     }
-    if columns == 0 { 0.0 } else { bits as f64 / columns as f64 }
+    if columns == 0 {
+        0.0
+    } else {
+        bits as f64 / columns as f64
+    }
 }
 
 pub(crate) fn inspect(context: &Context, args: &InspectArgs) -> anyhow::Result<()> {
     let inspection = Inspection::of(&args.model, args.tensors)?;
-    if context.json { terminal::print_json(&inspection) } else { terminal::print_styled(&inspection.render()) }
+    if context.json {
+        terminal::print_json(&inspection)
+    } else {
+        terminal::print_styled(&inspection.render())
+    }
 }

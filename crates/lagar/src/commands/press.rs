@@ -52,19 +52,29 @@ pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
     options.bits = args.bits;
     options.tokens = args.tokens.get();
     options.seed = args.seed;
-    let request =
-        Request { checkpoint: &args.checkpoint, text: &text, output: &args.output, options, resume: args.resume };
+    let request = Request {
+        checkpoint: &args.checkpoint,
+        text: &text,
+        output: &args.output,
+        options,
+        resume: args.resume,
+    };
     let result = lagar_press::press(&context.cpu(), &request, &reporter);
     drop(reporter);
     let report = match result {
         Err(PressError::Interrupted) => {
-            context.messages.say("what is finished is kept; the same command with --resume goes on from there");
+            context
+                .messages
+                .say("what is finished is kept; the same command with --resume goes on from there");
             return Err(PressError::Interrupted.into());
         }
         result => result?,
     };
     if report.resumed_units > 0 {
-        context.messages.say(&format!("{} finished parts of an earlier press were taken over", report.resumed_units));
+        context.messages.say(&format!(
+            "{} finished parts of an earlier press were taken over",
+            report.resumed_units
+        ));
     }
     let pressed = Pressed {
         inspection: Inspection::of(&args.output, false)?,
@@ -76,7 +86,9 @@ pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
     if context.json {
         return terminal::print_json(&pressed);
     }
-    let memory = pressed.peak_memory_bytes.map_or(String::new(), |peak| format!(" and {} of memory", bytes(peak)));
+    let memory = pressed.peak_memory_bytes.map_or(String::new(), |peak| {
+        format!(" and {} of memory", bytes(peak))
+    });
     terminal::print_styled(&format!(
         "{}pressed in {}{memory}, with {} tokens of calibration text\n",
         pressed.inspection.render(),
@@ -88,17 +100,29 @@ pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
 /// Fails early where the output could not get its name in the end.
 fn check_place(output: &Path) -> anyhow::Result<()> {
     if output.is_dir() {
-        bail!("cannot write {}: there is a folder of this name", output.display());
+        bail!(
+            "cannot write {}: there is a folder of this name",
+            output.display()
+        );
     }
     let parent = match output.parent() {
         None => bail!("cannot write {}: it is no file name", output.display()),
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
     };
-    let found = std::fs::metadata(parent)
-        .with_context(|| format!("cannot write {}: folder {}", output.display(), parent.display()))?;
+    let found = std::fs::metadata(parent).with_context(|| {
+        format!(
+            "cannot write {}: folder {}",
+            output.display(),
+            parent.display()
+        )
+    })?;
     if !found.is_dir() {
-        bail!("cannot write {}: {} is no folder", output.display(), parent.display());
+        bail!(
+            "cannot write {}: {} is no folder",
+            output.display(),
+            parent.display()
+        );
     }
     Ok(())
 }
@@ -108,30 +132,45 @@ fn calibration_text(paths: &[PathBuf]) -> anyhow::Result<Cow<'static, str>> {
     if paths.is_empty() {
         return Ok(Cow::Borrowed(CALIBRATION));
     }
-    let texts = paths.iter().map(|path| read_text(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let texts = paths
+        .iter()
+        .map(|path| read_text(path))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     Ok(Cow::Owned(texts.join("\n")))
 }
 
 /// A text file; anything but UTF-8 is bad input.
 pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
-    let bytes =
-        std::fs::read(path).with_context(|| format!("cannot read {}", path.display())).blame(Fault::Input)?;
+    let bytes = std::fs::read(path)
+        .with_context(|| format!("cannot read {}", path.display()))
+        .blame(Fault::Input)?;
     String::from_utf8(bytes)
         .map_err(|e| {
             let place = e.utf8_error().valid_up_to();
-            anyhow::anyhow!("{} is not UTF-8 text: byte {place} begins no character", path.display())
+            anyhow::anyhow!(
+                "{} is not UTF-8 text: byte {place} begins no character",
+                path.display()
+            )
         })
         .blame(Fault::Input)
 }
 
 fn dry_run(context: &Context, args: &PressArgs, text: &str) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::open(&args.checkpoint).blame(Fault::Input)?;
-    let checkpoint_bytes = checkpoint.weights().iter().map(|file| file.region.len() as u64).sum();
+    let checkpoint_bytes = checkpoint
+        .files()
+        .iter()
+        .map(|(_, bytes)| bytes.len() as u64)
+        .sum();
     let model = Model::from_checkpoint(checkpoint, &ModelOptions::default()).blame(Fault::Input)?;
     let tokens = model.tokenizer().encode_plain(text)?.len();
     let calibration_tokens = tokens.min(args.tokens.get());
     if calibration_tokens < 2 {
-        let error = PressError::TextTooShort { purpose: "calibration", tokens: calibration_tokens, needed: 2 };
+        let error = PressError::TextTooShort {
+            purpose: "calibration",
+            tokens: calibration_tokens,
+            needed: 2,
+        };
         return Err(error.into());
     }
     let parameters = model.parameters();

@@ -60,13 +60,19 @@ mod tests {
 
     #[test]
     fn control_characters_are_written_out() {
-        assert_eq!(escape("a\x1b[2Jb\r\n\u{202e}ü"), "a\\u{1b}[2Jb\\r\\n\\u{202e}ü");
+        assert_eq!(
+            escape("a\x1b[2Jb\r\n\u{202e}ü"),
+            "a\\u{1b}[2Jb\\r\\n\\u{202e}ü"
+        );
     }
 
     #[test]
     fn only_a_terminal_needs_harmless_text() {
         let text = "line\r\n\x1b]0;title\x07\tend";
         assert_eq!(Streamed::new(false).show(text), text);
-        assert_eq!(Streamed::new(true).show(text), "line\n\\u{1b}]0;title\\u{7}\tend");
+        assert_eq!(
+            Streamed::new(true).show(text),
+            "line\n\\u{1b}]0;title\\u{7}\tend"
+        );
     }
 }

@@ -12,8 +12,8 @@ pub(crate) use reporter::Reporter;
 pub(crate) use table::{Align, Table};
 
 use crate::exit;
-use progress::Progress;
 use anstyle::{AnsiColor, Style};
+use progress::Progress;
 use std::io::Write;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -55,13 +55,19 @@ impl Messages {
 /// Writes a table or message to stdout, with its colours only where that is a terminal.
 pub(crate) fn print_styled(text: &str) -> anyhow::Result<()> {
     let mut stdout = anstream::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(exit::stdout_error)
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(exit::stdout_error)
 }
 
 /// Writes text to stdout exactly as it is.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(exit::stdout_error)
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(exit::stdout_error)
 }
 
 /// Writes one JSON object to stdout.

@@ -9,7 +9,9 @@ pub(crate) fn bytes(n: u64) -> String {
 
 /// `1234567` as `1.23 M`.
 pub(crate) fn count(n: u64) -> String {
-    scaled(n, &["", "thousand", "million", "billion", "trillion"]).trim_end().to_owned()
+    scaled(n, &["", "thousand", "million", "billion", "trillion"])
+        .trim_end()
+        .to_owned()
 }
 
 fn scaled(n: u64, units: &[&str]) -> String {
@@ -22,7 +24,11 @@ fn scaled(n: u64, units: &[&str]) -> String {
     if unit == 0 {
         return format!("{n} {}", units[0]);
     }
-    let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    let digits = if value < 9.995 {
+        2
+    } else {
+        usize::from(value < 99.95)
+    };
     format!("{value:.digits$} {}", units[unit])
 }
 
@@ -65,9 +71,12 @@ mod tests {
 
     #[test]
     fn times_have_at_most_two_units() {
-        for (milliseconds, text) in
-            [(840, "0.8 s"), (12_000, "12 s"), (200_000, "3 min 20 s"), (7_260_000, "2 h 1 min")]
-        {
+        for (milliseconds, text) in [
+            (840, "0.8 s"),
+            (12_000, "12 s"),
+            (200_000, "3 min 20 s"),
+            (7_260_000, "2 h 1 min"),
+        ] {
             assert_eq!(duration(Duration::from_millis(milliseconds)), text);
         }
     }

@@ -35,7 +35,13 @@ impl Progress {
         } else {
             Display::Lines { last: now }
         };
-        Self { display, phase: String::new(), done: 0, total: 0, started: now }
+        Self {
+            display,
+            phase: String::new(),
+            done: 0,
+            total: 0,
+            started: now,
+        }
     }
 
     /// Begins a phase of `total` steps.
@@ -57,7 +63,11 @@ impl Progress {
             Display::Lines { last } if last.elapsed() >= LINE_EVERY => {
                 *last = Instant::now();
                 // Progress that cannot be shown is no reason to stop the work.
-                let _ = writeln!(std::io::stderr(), "{}", line(&self.phase, self.done, self.total, self.started.elapsed()));
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "{}",
+                    line(&self.phase, self.done, self.total, self.started.elapsed())
+                );
             }
             Display::Lines { .. } => {}
         }
@@ -88,14 +98,20 @@ impl Drop for Progress {
 fn new_bar(phase: &str, total: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:32} {percent:>3} %  {eta} left")
         .expect("the template is a constant");
-    let bar = ProgressBar::new(total).with_style(style).with_message(phase.to_owned());
+    let bar = ProgressBar::new(total)
+        .with_style(style)
+        .with_message(phase.to_owned());
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }
 
 /// A line such as `Pressing: 40 %, about 12 s left`.
 fn line(phase: &str, done: u64, total: u64, elapsed: Duration) -> String {
-    let share = if total == 0 { 1.0 } else { done as f64 / total as f64 };
+    let share = if total == 0 {
+        1.0
+    } else {
+        done as f64 / total as f64
+    };
     let mut line = format!("{phase}: {:.0} %", 100.0 * share);
     if share > 0.0 && share < 1.0 {
         let left = elapsed.mul_f64((1.0 - share) / share);
@@ -111,7 +127,10 @@ mod tests {
     #[test]
     fn a_plain_line_says_how_long_it_takes() {
         let minute = Duration::from_secs(60);
-        assert_eq!(line("Pressing", 40, 120, minute), "Pressing: 33 %, about 2 min 0 s left");
+        assert_eq!(
+            line("Pressing", 40, 120, minute),
+            "Pressing: 33 %, about 2 min 0 s left"
+        );
         assert_eq!(line("Pressing", 0, 120, minute), "Pressing: 0 %");
         assert_eq!(line("Pressing", 120, 120, minute), "Pressing: 100 %");
         assert_eq!(line("Pressing", 0, 0, minute), "Pressing: 100 %");

@@ -14,7 +14,11 @@ pub(crate) struct Reporter<'a> {
 
 impl<'a> Reporter<'a> {
     pub(crate) fn new(messages: Messages, interrupt: &'a Interrupt) -> Self {
-        Self { progress: Mutex::new(Progress::new(messages.quiet)), messages, interrupt }
+        Self {
+            progress: Mutex::new(Progress::new(messages.quiet)),
+            messages,
+            interrupt,
+        }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {

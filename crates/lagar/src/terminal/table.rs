@@ -34,7 +34,13 @@ impl Table {
 
     /// The table as lines of text.
     pub(crate) fn render(&self) -> String {
-        let width = |c: usize| self.rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
+        let width = |c: usize| {
+            self.rows
+                .iter()
+                .map(|r| r[c].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
         let mut out = String::new();
         for (i, row) in self.rows.iter().enumerate() {
@@ -50,7 +56,11 @@ impl Table {
                 }
             }
             let line = line.trim_end();
-            out.push_str(&if i == 0 { heading(line) } else { line.to_owned() });
+            out.push_str(&if i == 0 {
+                heading(line)
+            } else {
+                line.to_owned()
+            });
             out.push('\n');
         }
         out

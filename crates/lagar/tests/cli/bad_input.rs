@@ -23,13 +23,26 @@ const DAMAGES: &[Damage] = &[
     },
     Damage {
         name: "config of another type",
-        spoil: |tiny| tiny.replace("config.json", "\"hidden_size\": 64", "\"hidden_size\": \"wide\""),
+        spoil: |tiny| {
+            tiny.replace(
+                "config.json",
+                "\"hidden_size\": 64",
+                "\"hidden_size\": \"wide\"",
+            )
+        },
         words: &["config.json", "hidden_size"],
     },
     Damage {
         name: "unknown architecture",
         spoil: |tiny| tiny.replace("config.json", "LlamaForCausalLM", "MysteryForCausalLM"),
-        words: &["config.json", "MysteryForCausalLM", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"],
+        words: &[
+            "config.json",
+            "MysteryForCausalLM",
+            "LlamaForCausalLM",
+            "MistralForCausalLM",
+            "Qwen2ForCausalLM",
+            "Qwen3ForCausalLM",
+        ],
     },
     Damage {
         name: "no weights",
@@ -38,7 +51,11 @@ const DAMAGES: &[Damage] = &[
     },
     Damage {
         name: "weights cut short",
-        spoil: |tiny| tiny.edit("model.safetensors", |bytes| bytes.truncate(bytes.len() - 1000)),
+        spoil: |tiny| {
+            tiny.edit("model.safetensors", |bytes| {
+                bytes.truncate(bytes.len() - 1000)
+            })
+        },
         words: &["model.safetensors"],
     },
     Damage {
@@ -53,7 +70,11 @@ const DAMAGES: &[Damage] = &[
     },
     Damage {
         name: "a header length beyond the file",
-        spoil: |tiny| tiny.edit("model.safetensors", |bytes| bytes[..8].copy_from_slice(&u64::MAX.to_le_bytes())),
+        spoil: |tiny| {
+            tiny.edit("model.safetensors", |bytes| {
+                bytes[..8].copy_from_slice(&u64::MAX.to_le_bytes())
+            })
+        },
         words: &["model.safetensors"],
     },
     Damage {
@@ -79,7 +100,10 @@ const DAMAGES: &[Damage] = &[
             tiny.edit_tensors(|header, data| {
                 let end = data.len();
                 data.extend([0; 8]);
-                header.insert("model.layers.0.extra.weight".into(), json!({"dtype": "F32", "shape": [2], "data_offsets": [end, end + 8]}));
+                header.insert(
+                    "model.layers.0.extra.weight".into(),
+                    json!({"dtype": "F32", "shape": [2], "data_offsets": [end, end + 8]}),
+                );
             });
         },
         words: &["model.layers.0.extra.weight"],
@@ -88,11 +112,17 @@ const DAMAGES: &[Damage] = &[
         name: "a wrong shape",
         spoil: |tiny| {
             tiny.edit_tensors(|header, _| {
-                let shape = header["model.layers.0.mlp.down_proj.weight"]["shape"].as_array_mut().unwrap();
+                let shape = header["model.layers.0.mlp.down_proj.weight"]["shape"]
+                    .as_array_mut()
+                    .unwrap();
                 shape.reverse();
             });
         },
-        words: &["model.layers.0.mlp.down_proj.weight", "[88, 64]", "[64, 88]"],
+        words: &[
+            "model.layers.0.mlp.down_proj.weight",
+            "[88, 64]",
+            "[64, 88]",
+        ],
     },
     Damage {
         name: "a weight that is no number",
@@ -150,7 +180,13 @@ fn a_path_that_is_not_there_is_named() {
     for command in ["run", "inspect", "chat"] {
         lagar([command, &tiny.arg("nowhere")]).fails(3, &["nowhere"]);
     }
-    lagar(["eval", &tiny.arg("nowhere"), "--text", &tiny.arg("text.txt")]).fails(3, &["nowhere"]);
+    lagar([
+        "eval",
+        &tiny.arg("nowhere"),
+        "--text",
+        &tiny.arg("text.txt"),
+    ])
+    .fails(3, &["nowhere"]);
     lagar(["eval", &tiny.model(), "--text", &tiny.arg("no-text")]).fails(3, &["no-text"]);
     lagar(["export", &tiny.arg("nowhere"), "-o", &tiny.arg("out")]).fails(3, &["nowhere"]);
     lagar(["press", &tiny.arg("nowhere"), "-o", &tiny.arg("out")]).fails(3, &["nowhere"]);
@@ -183,12 +219,22 @@ fn a_flipped_bit_is_found_before_anything_runs() {
     let tiny = Tiny::new();
     tiny.press("whole.lagar").ok();
     let whole = std::fs::read(tiny.path("whole.lagar")).unwrap();
-    for place in [0, 9, 30, 70, 200, whole.len() / 3, whole.len() / 2, whole.len() - 70] {
+    for place in [
+        0,
+        9,
+        30,
+        70,
+        200,
+        whole.len() / 3,
+        whole.len() / 2,
+        whole.len() - 70,
+    ] {
         let mut bytes = whole.clone();
         bytes[place] ^= 0x10;
         std::fs::write(tiny.path("flipped.lagar"), &bytes).unwrap();
         println!("byte {place} of {}", whole.len());
-        lagar(["run", &tiny.arg("flipped.lagar"), "The", "--tokens", "1"]).fails(3, &["flipped.lagar"]);
+        lagar(["run", &tiny.arg("flipped.lagar"), "The", "--tokens", "1"])
+            .fails(3, &["flipped.lagar"]);
     }
 }
 
@@ -197,24 +243,43 @@ fn a_tier_that_the_file_lacks_is_wrong_usage() {
     let tiny = Tiny::new();
     tiny.press("a.lagar").ok();
     lagar(["run", &tiny.arg("a.lagar"), "The", "--tier", "RGB"]).fails(2, &["RGB", "R"]);
-    lagar(["export", &tiny.arg("a.lagar"), "-o", &tiny.arg("out"), "--tier", "full"]).fails(2, &["full", "R"]);
+    lagar([
+        "export",
+        &tiny.arg("a.lagar"),
+        "-o",
+        &tiny.arg("out"),
+        "--tier",
+        "full",
+    ])
+    .fails(2, &["full", "R"]);
     tiny.absent("out");
 }
 
 #[test]
 fn a_wrong_instruction_set_is_wrong_usage() {
     let tiny = Tiny::new();
-    let run = crate::support::command(["run", &tiny.model(), "The"]).env("LAGAR_ISA", "mmx").output().unwrap();
+    let run = crate::support::command(["run", &tiny.model(), "The"])
+        .env("LAGAR_ISA", "mmx")
+        .output()
+        .unwrap();
     crate::support::Finished::from(run).fails(2, &["LAGAR_ISA", "mmx", "portable"]);
 }
 
 #[test]
 fn a_place_that_cannot_be_written_is_said_before_the_work() {
     let tiny = Tiny::new();
-    tiny.press("no/such/folder/out.lagar").fails(1, &["no/such/folder"]);
+    tiny.press("no/such/folder/out.lagar")
+        .fails(1, &["no/such/folder"]);
     std::fs::create_dir(tiny.path("taken.lagar")).unwrap();
-    tiny.press("taken.lagar").fails(1, &["taken.lagar", "folder"]);
+    tiny.press("taken.lagar")
+        .fails(1, &["taken.lagar", "folder"]);
     std::fs::write(tiny.path("taken.lagar/file"), "").unwrap();
     tiny.press("a.lagar").ok();
-    lagar(["export", &tiny.arg("a.lagar"), "-o", &tiny.arg("taken.lagar")]).fails(1, &["taken.lagar"]);
+    lagar([
+        "export",
+        &tiny.arg("a.lagar"),
+        "-o",
+        &tiny.arg("taken.lagar"),
+    ])
+    .fails(1, &["taken.lagar"]);
 }

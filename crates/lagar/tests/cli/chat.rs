@@ -1,12 +1,11 @@
 //! Chat, as far as it goes without a terminal.
 
-use crate::support::{command, novels};
+use crate::support::{Finished, command, novels};
 use std::io::Write;
 use std::process::Stdio;
 
-#[test]
-fn chat_answers_lines_of_stdin_and_obeys_commands() {
-    let mut child = command(["chat", &novels(), "--greedy", "-n", "8"])
+fn chat(lines: &str) -> Finished {
+    let mut child = command(["chat", &novels(), "--greedy", "-n", "8", "-v"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -16,11 +15,67 @@ fn chat_answers_lines_of_stdin_and_obeys_commands() {
         .stdin
         .take()
         .unwrap()
-        .write_all(b"/help\nIt was a fine morning, and\n/reset\nIt was a fine morning, and\n/nonsense\n")
+        .write_all(lines.as_bytes())
         .unwrap();
-    let output = child.wait_with_output().unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
-    assert_eq!(stdout.matches(" the captain was a little").count(), 2, "{stdout}");
-    assert!(stderr.contains("/reset") && stderr.contains("/nonsense"), "{stderr}");
+    child.wait_with_output().unwrap().into()
+}
+
+#[test]
+fn every_line_is_answered_and_reset_forgets() {
+    let once = chat("It was a fine morning.\n").ok();
+    assert!(!once.trim().is_empty());
+    let twice = chat("It was a fine morning.\n/reset\nIt was a fine morning.\n").ok();
+    assert_eq!(twice, once.repeat(2));
+}
+
+#[test]
+fn a_conversation_is_computed_once() {
+    let talk = chat("It was a fine morning.\nAnd then?\n");
+    let known = talk
+        .stderr
+        .lines()
+        .filter(|line| line.contains("were known"))
+        .count();
+    assert_eq!(known, 1, "{talk:?}");
+    talk.ok();
+}
+
+#[test]
+fn commands_are_obeyed_and_mistakes_explained() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("talk.json");
+    let lines = format!(
+        "/help\n/nonsense\n/system Be brief.\nGood morning!\n/save {}\n/quit\nnever said\n",
+        file.display()
+    );
+    let talk = chat(&lines);
+    assert!(
+        talk.stderr.contains("/reset") && talk.stderr.contains("/nonsense"),
+        "{talk:?}"
+    );
+    talk.ok();
+    let saved: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let roles: Vec<_> = saved
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m["role"].as_str().unwrap())
+        .collect();
+    assert_eq!(roles, ["system", "user", "assistant"]);
+    assert_eq!(saved[0]["content"], "Be brief.");
+}
+
+#[test]
+fn a_conversation_longer_than_the_context_is_refused_and_goes_on() {
+    let talk = chat(&format!(
+        "{}\nGood morning!\n",
+        "It was a fine morning. ".repeat(100)
+    ));
+    assert!(talk.stderr.contains("context"), "{talk:?}");
+    assert!(!talk.ok().trim().is_empty());
+}
+
+#[test]
+fn a_chat_has_no_json_form() {
+    crate::support::lagar(["chat", &novels(), "--json"]).fails(2, &["lagar run --json"]);
 }

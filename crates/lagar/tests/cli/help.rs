@@ -5,9 +5,27 @@ use crate::support::{Tiny, lagar};
 #[test]
 fn help_texts_are_as_recorded() {
     let mut all = String::new();
-    for command in ["", "press", "run", "chat", "eval", "inspect", "export", "demo", "completions", "man"] {
-        let args: Vec<&str> = [command, "--help"].into_iter().filter(|a| !a.is_empty()).collect();
-        all.push_str(&format!("$ lagar {}\n{}\n", args.join(" "), lagar(&args).ok()));
+    for command in [
+        "",
+        "press",
+        "run",
+        "chat",
+        "eval",
+        "inspect",
+        "export",
+        "demo",
+        "completions",
+        "man",
+    ] {
+        let args: Vec<&str> = [command, "--help"]
+            .into_iter()
+            .filter(|a| !a.is_empty())
+            .collect();
+        all.push_str(&format!(
+            "$ lagar {}\n{}\n",
+            args.join(" "),
+            lagar(&args).ok()
+        ));
     }
     insta::assert_snapshot!("help", all);
 }
@@ -24,17 +42,41 @@ fn wrong_usage_exits_with_2_and_explains_itself() {
         (vec![], "Usage: lagar"),
         (vec!["squash"], "unrecognized subcommand"),
         (vec!["press", "model"], "--output <FILE>"),
-        (vec!["press", "model", "-o", "f", "--bits", "9"], "9 is not in 1..=8"),
-        (vec!["press", "model", "-o", "f", "--bits", "0"], "0 is not in 1..=8"),
-        (vec!["press", "model", "-o", "f", "--tokens", "0"], "--tokens"),
-        (vec!["run", "model", "--top-p", "1.5"], "must lie between 0 and 1"),
+        (
+            vec!["press", "model", "-o", "f", "--bits", "9"],
+            "9 is not in 1..=8",
+        ),
+        (
+            vec!["press", "model", "-o", "f", "--bits", "0"],
+            "0 is not in 1..=8",
+        ),
+        (
+            vec!["press", "model", "-o", "f", "--tokens", "0"],
+            "--tokens",
+        ),
+        (
+            vec!["run", "model", "--top-p", "1.5"],
+            "must lie between 0 and 1",
+        ),
         (vec!["run", "model", "--temperature", "nan"], "not a number"),
-        (vec!["run", "model", "--greedy", "--temperature", "1"], "cannot be used with"),
+        (
+            vec!["run", "model", "--greedy", "--temperature", "1"],
+            "cannot be used with",
+        ),
         (vec!["run", "model", "--threads", "0"], "--threads"),
         (vec!["eval", "model"], "--text <FILE>"),
-        (vec!["eval", "model", "--text", "t", "--context", "1"], "--context"),
-        (vec!["inspect", "model", "--quiet", "-v"], "cannot be used with"),
-        (vec!["export", "f", "-o", "d", "--dtype", "int8"], "[possible values: f32, bf16, f16]"),
+        (
+            vec!["eval", "model", "--text", "t", "--context", "1"],
+            "--context",
+        ),
+        (
+            vec!["inspect", "model", "--quiet", "-v"],
+            "cannot be used with",
+        ),
+        (
+            vec!["export", "f", "-o", "d", "--dtype", "int8"],
+            "[possible values: f32, bf16, f16]",
+        ),
     ] {
         let run = lagar(&args);
         assert_eq!(run.code, Some(2), "{args:?}: {run:?}");
@@ -75,7 +117,12 @@ fn a_closed_pipe_is_no_error() {
     // Dropping the read end before anything is read breaks the pipe.
     drop(child.stdout.take());
     let mut stderr = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut stderr)
+        .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(stderr, "");
 }

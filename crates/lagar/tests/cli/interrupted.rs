@@ -8,11 +8,26 @@ use tempfile::TempDir;
 
 /// A press that takes a few seconds.
 fn arguments(output: &Path) -> Vec<String> {
-    ["press", &novels(), "-o", &text(output), "--bits", "2", "--tokens", "4000"].map(str::to_owned).to_vec()
+    [
+        "press",
+        &novels(),
+        "-o",
+        &text(output),
+        "--bits",
+        "2",
+        "--tokens",
+        "4000",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 fn start(output: &Path) -> Child {
-    command(arguments(output)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    command(arguments(output))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 fn partial(output: &Path) -> PathBuf {
@@ -34,17 +49,26 @@ fn wait_for_a_layer(child: &mut Child, output: &Path) {
         if layers > 0 {
             break;
         }
-        assert!(child.try_wait().unwrap().is_none(), "the press ended before it finished a layer");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the press ended before it finished a layer"
+        );
         assert!(Instant::now() < patience, "no layer was finished");
         std::thread::sleep(Duration::from_millis(2));
     }
-    assert!(child.try_wait().unwrap().is_none(), "the press was over too soon to be interrupted");
+    assert!(
+        child.try_wait().unwrap().is_none(),
+        "the press was over too soon to be interrupted"
+    );
 }
 
 #[test]
 fn a_killed_press_resumes_to_the_same_bytes() {
     let folder = TempDir::new().unwrap();
-    let (whole, killed) = (folder.path().join("whole.lagar"), folder.path().join("killed.lagar"));
+    let (whole, killed) = (
+        folder.path().join("whole.lagar"),
+        folder.path().join("killed.lagar"),
+    );
     let mut child = start(&killed);
     wait_for_a_layer(&mut child, &killed);
     child.kill().unwrap();
@@ -66,14 +90,26 @@ fn a_killed_press_resumes_to_the_same_bytes() {
     assert!(!partial(&killed).exists());
 
     lagar(arguments(&whole)).ok();
-    assert!(std::fs::read(&whole).unwrap() == std::fs::read(&killed).unwrap(), "the bytes differ");
+    assert!(
+        std::fs::read(&whole).unwrap() == std::fs::read(&killed).unwrap(),
+        "the bytes differ"
+    );
 }
 
 #[test]
 fn resuming_what_was_never_begun_starts_afresh() {
     let tiny = crate::support::Tiny::new();
     let output = tiny.arg("a.lagar");
-    lagar(["press", &tiny.model(), "-o", &output, "--text", &tiny.arg("text.txt"), "--resume"]).ok();
+    lagar([
+        "press",
+        &tiny.model(),
+        "-o",
+        &output,
+        "--text",
+        &tiny.arg("text.txt"),
+        "--resume",
+    ])
+    .ok();
     assert!(tiny.path("a.lagar").exists());
 }
 
@@ -96,7 +132,11 @@ fn ctrl_c_stops_a_press_and_leaves_what_is_done() {
 fn interrupt(child: &Child) {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
-    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
+    kill(
+        Pid::from_raw(i32::try_from(child.id()).unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
 }
 
 #[cfg(unix)]
@@ -107,7 +147,11 @@ fn a_disk_that_runs_full_ends_in_one_line() {
     let output = folder.path().join("out.lagar");
     let mut shell = std::process::Command::new("sh");
     shell
-        .args(["-c", "trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_lagar")])
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_lagar"),
+        ])
         .args(arguments(&output));
     Finished::from(shell.output().unwrap()).fails(1, &["out.lagar"]);
     assert!(!output.exists());

@@ -9,19 +9,44 @@ use std::process::Stdio;
 fn has_keys(value: &Value, keys: &[&str]) {
     let object = value.as_object().expect("an object");
     for key in keys {
-        assert!(object.get(*key).is_some_and(|v| !v.is_null()), "no {key} in {value}");
+        assert!(
+            object.get(*key).is_some_and(|v| !v.is_null()),
+            "no {key} in {value}"
+        );
     }
 }
 
-const INSPECT: [&str; 6] = ["format_version", "architecture", "parameters", "file_bytes", "bits_per_parameter", "tiers"];
-const EVAL: [&str; 7] =
-    ["tokens", "nll_per_token", "perplexity", "token_accuracy", "file_bytes", "parameters", "bits_per_parameter"];
+const INSPECT: [&str; 6] = [
+    "format_version",
+    "architecture",
+    "parameters",
+    "file_bytes",
+    "bits_per_parameter",
+    "tiers",
+];
+const EVAL: [&str; 7] = [
+    "tokens",
+    "nll_per_token",
+    "perplexity",
+    "token_accuracy",
+    "file_bytes",
+    "parameters",
+    "bits_per_parameter",
+];
 
 #[test]
 fn press_and_inspect_agree() {
     let tiny = Tiny::new();
     let pressed = lagar([
-        "press", &tiny.model(), "-o", &tiny.arg("a.lagar"), "--text", &tiny.arg("text.txt"), "--bits", "3", "--json",
+        "press",
+        &tiny.model(),
+        "-o",
+        &tiny.arg("a.lagar"),
+        "--text",
+        &tiny.arg("text.txt"),
+        "--bits",
+        "3",
+        "--json",
     ])
     .json();
     has_keys(&pressed, &INSPECT);
@@ -39,23 +64,43 @@ fn press_and_inspect_agree() {
     assert!((bits - 8.0 * size as f64 / inspected["parameters"].as_f64().unwrap()).abs() < 1e-9);
     let tiers = inspected["tiers"].as_array().unwrap();
     assert_eq!(tiers.len(), 1);
-    has_keys(&tiers[0], &["name", "bytes", "bits_per_parameter", "complete"]);
+    has_keys(
+        &tiers[0],
+        &["name", "bytes", "bits_per_parameter", "complete"],
+    );
     assert_eq!(tiers[0]["name"], "R");
     assert_eq!(tiers[0]["bytes"], size);
     for tensor in inspected["tensors"].as_array().unwrap() {
         has_keys(tensor, &["name", "shape", "stages", "bits_per_weight"]);
     }
     let table = lagar(["inspect", &tiny.arg("a.lagar"), "--tensors"]).ok();
-    assert!(table.contains("model.layers.1.mlp.up_proj.weight") && table.contains("3 bits (R)"), "{table}");
+    assert!(
+        table.contains("model.layers.1.mlp.up_proj.weight") && table.contains("3 bits (R)"),
+        "{table}"
+    );
 }
 
 #[test]
 fn a_checkpoint_can_be_inspected_too() {
     let tiny = Tiny::new();
     let inspected = lagar(["inspect", &tiny.model(), "--json", "--tensors"]).json();
-    has_keys(&inspected, &["architecture", "parameters", "file_bytes", "bits_per_parameter", "tiers", "tensors"]);
+    has_keys(
+        &inspected,
+        &[
+            "architecture",
+            "parameters",
+            "file_bytes",
+            "bits_per_parameter",
+            "tiers",
+            "tensors",
+        ],
+    );
     assert_eq!(inspected["architecture"], "LlamaForCausalLM");
-    assert!(lagar(["inspect", &tiny.model()]).ok().contains("checkpoint"));
+    assert!(
+        lagar(["inspect", &tiny.model()])
+            .ok()
+            .contains("checkpoint")
+    );
 }
 
 #[test]
@@ -64,18 +109,36 @@ fn the_same_press_gives_the_same_bytes() {
     tiny.press("a.lagar").ok();
     tiny.press("b.lagar").ok();
     lagar([
-        "press", &tiny.model(), "-o", &tiny.arg("c.lagar"), "--text", &tiny.arg("text.txt"), "--threads", "3",
+        "press",
+        &tiny.model(),
+        "-o",
+        &tiny.arg("c.lagar"),
+        "--text",
+        &tiny.arg("text.txt"),
+        "--threads",
+        "3",
     ])
     .ok();
     let read = |name: &str| std::fs::read(tiny.path(name)).unwrap();
     assert!(read("a.lagar") == read("b.lagar"));
-    assert!(read("a.lagar") == read("c.lagar"), "the number of threads shows");
+    assert!(
+        read("a.lagar") == read("c.lagar"),
+        "the number of threads shows"
+    );
 }
 
 #[test]
 fn a_dry_run_writes_nothing() {
     let tiny = Tiny::new();
-    let args = ["press", &tiny.model(), "-o", &tiny.arg("a.lagar"), "--text", &tiny.arg("text.txt"), "--dry-run"];
+    let args = [
+        "press",
+        &tiny.model(),
+        "-o",
+        &tiny.arg("a.lagar"),
+        "--text",
+        &tiny.arg("text.txt"),
+        "--dry-run",
+    ];
     let out = lagar(args).ok();
     assert!(out.contains("LlamaForCausalLM"), "{out}");
     tiny.absent("a.lagar");
@@ -92,14 +155,45 @@ fn eval_measures_a_model_and_what_was_lost() {
     has_keys(&alone, &EVAL);
     let loss = alone["nll_per_token"].as_f64().unwrap();
     assert!((alone["perplexity"].as_f64().unwrap() - loss.exp()).abs() < 1e-6 * loss.exp());
-    let compared = lagar(["eval", &file, "--text", &text, "--tokens", "300", "--reference", &tiny.model(), "--json"]).json();
+    let compared = lagar([
+        "eval",
+        &file,
+        "--text",
+        &text,
+        "--tokens",
+        "300",
+        "--reference",
+        &tiny.model(),
+        "--json",
+    ])
+    .json();
     has_keys(&compared, &EVAL);
-    has_keys(&compared, &["kl_mean", "kl_p999", "top1_agreement", "reference_perplexity", "reference_token_accuracy"]);
+    has_keys(
+        &compared,
+        &[
+            "kl_mean",
+            "kl_p999",
+            "top1_agreement",
+            "reference_perplexity",
+            "reference_token_accuracy",
+        ],
+    );
     for key in EVAL {
         assert_eq!(alone[key], compared[key], "{key}");
     }
     assert!(compared["kl_mean"].as_f64().unwrap() > 0.0);
-    let itself = lagar(["eval", &tiny.model(), "--text", &text, "--tokens", "300", "--reference", &tiny.model(), "--json"]).json();
+    let itself = lagar([
+        "eval",
+        &tiny.model(),
+        "--text",
+        &text,
+        "--tokens",
+        "300",
+        "--reference",
+        &tiny.model(),
+        "--json",
+    ])
+    .json();
     assert!(itself["kl_mean"].as_f64().unwrap() < 1e-9, "{itself}");
     assert_eq!(itself["top1_agreement"], 1.0);
     let table = lagar(["eval", &file, "--text", &text, "--tokens", "300"]).ok();
@@ -109,8 +203,18 @@ fn eval_measures_a_model_and_what_was_lost() {
 #[test]
 fn the_demo_model_loses_what_it_should() {
     // Stated by its training: 3.2244 nats on the first 12,288 tokens of the evaluation text, context 256.
-    let measured =
-        lagar(["eval", &novels(), "--text", &evaluation_text(), "--tokens", "12288", "--context", "256", "--json"]).json();
+    let measured = lagar([
+        "eval",
+        &novels(),
+        "--text",
+        &evaluation_text(),
+        "--tokens",
+        "12288",
+        "--context",
+        "256",
+        "--json",
+    ])
+    .json();
     let loss = measured["nll_per_token"].as_f64().unwrap();
     assert!((loss - 3.2244).abs() < 5e-4, "{loss}");
 }
@@ -118,20 +222,59 @@ fn the_demo_model_loses_what_it_should() {
 #[test]
 fn run_continues_a_prompt_from_argument_or_stdin() {
     let prompt = "It was a fine morning, and";
-    let expected = " the captain was a little boy, and the boy was a little boy, and he was a little boy";
-    let plain = lagar(["run", &novels(), prompt, "--greedy", "-n", "24", "--kv", "f32"]).ok();
+    let expected =
+        " the captain was a little boy, and the boy was a little boy, and he was a little boy";
+    let plain = lagar([
+        "run",
+        &novels(),
+        prompt,
+        "--greedy",
+        "-n",
+        "24",
+        "--kv",
+        "f32",
+    ])
+    .ok();
     assert!(plain.contains(expected), "{plain}");
-    let json = lagar(["run", &novels(), prompt, "--greedy", "-n", "24", "--kv", "f32", "--json"]).json();
+    let json = lagar([
+        "run",
+        &novels(),
+        prompt,
+        "--greedy",
+        "-n",
+        "24",
+        "--kv",
+        "f32",
+        "--json",
+    ])
+    .json();
     has_keys(&json, &["text", "tokens", "seconds"]);
     assert_eq!(json["tokens"], 24);
-    assert!(json["text"].as_str().unwrap().starts_with(expected), "{json}");
+    assert!(
+        json["text"].as_str().unwrap().starts_with(expected),
+        "{json}"
+    );
 
-    let mut child = command(["run", &novels(), "--greedy", "-n", "24", "--kv", "f32", "--json"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
+    let mut child = command([
+        "run",
+        &novels(),
+        "--greedy",
+        "-n",
+        "24",
+        "--kv",
+        "f32",
+        "--json",
+    ])
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .spawn()
+    .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(prompt.as_bytes())
         .unwrap();
-    child.stdin.take().unwrap().write_all(prompt.as_bytes()).unwrap();
     let stdout = child.wait_with_output().unwrap().stdout;
     let from_stdin: Value = serde_json::from_slice(&stdout).unwrap();
     assert_eq!(from_stdin["text"], json["text"]);
@@ -140,13 +283,35 @@ fn run_continues_a_prompt_from_argument_or_stdin() {
 #[test]
 fn a_seed_fixes_the_text_and_a_stop_string_ends_it() {
     let run = |seed: &str| {
-        lagar(["run", &novels(), "She looked", "--temperature", "1", "--seed", seed, "-n", "30", "--json"]).json()["text"]
+        lagar([
+            "run",
+            &novels(),
+            "She looked",
+            "--temperature",
+            "1",
+            "--seed",
+            seed,
+            "-n",
+            "30",
+            "--json",
+        ])
+        .json()["text"]
             .clone()
     };
     assert_eq!(run("1"), run("1"));
     assert_ne!(run("1"), run("2"));
-    let stopped =
-        lagar(["run", &novels(), "It was a fine morning, and", "--greedy", "-n", "60", "--stop", "little", "--json"]).json();
+    let stopped = lagar([
+        "run",
+        &novels(),
+        "It was a fine morning, and",
+        "--greedy",
+        "-n",
+        "60",
+        "--stop",
+        "little",
+        "--json",
+    ])
+    .json();
     let text = stopped["text"].as_str().unwrap();
     assert!(!text.contains("little") && text.ends_with("a "), "{text}");
 }
@@ -155,7 +320,13 @@ fn a_seed_fixes_the_text_and_a_stop_string_ends_it() {
 fn quiet_means_no_word_on_stderr() {
     let tiny = Tiny::new();
     let run = lagar([
-        "press", &tiny.model(), "-o", &tiny.arg("a.lagar"), "--text", &tiny.arg("text.txt"), "--quiet",
+        "press",
+        &tiny.model(),
+        "-o",
+        &tiny.arg("a.lagar"),
+        "--text",
+        &tiny.arg("text.txt"),
+        "--quiet",
     ]);
     assert_eq!(run.stderr, "");
     run.ok();
@@ -175,8 +346,17 @@ fn an_exported_checkpoint_is_a_model_like_the_file() {
     lagar(["export", &tiny.arg("a.lagar"), "-o", &tiny.arg("exported")]).ok();
     let text = tiny.arg("text.txt");
     let compared = lagar([
-        "eval", &tiny.arg("a.lagar"), "--activations", "f32", "--text", &text, "--tokens", "300", "--reference",
-        &tiny.arg("exported"), "--json",
+        "eval",
+        &tiny.arg("a.lagar"),
+        "--activations",
+        "f32",
+        "--text",
+        &text,
+        "--tokens",
+        "300",
+        "--reference",
+        &tiny.arg("exported"),
+        "--json",
     ])
     .json();
     assert!(compared["kl_mean"].as_f64().unwrap() < 1e-6, "{compared}");

@@ -44,7 +44,11 @@ impl Finished {
     pub(crate) fn fails(self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");
-        let errors: Vec<_> = self.stderr.lines().filter(|l| l.starts_with("error: ")).collect();
+        let errors: Vec<_> = self
+            .stderr
+            .lines()
+            .filter(|l| l.starts_with("error: "))
+            .collect();
         assert_eq!(errors.len(), 1, "{self:?}");
         assert!(!self.stderr.contains("panicked"), "{self:?}");
         for word in words {
@@ -56,7 +60,11 @@ impl Finished {
 /// The program with `args`, on two threads and without anything of the tester's environment that matters.
 pub(crate) fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lagar"));
-    command.args(args).env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").stdin(Stdio::null());
+    command
+        .args(args)
+        .env_remove("NO_COLOR")
+        .env_remove("CLICOLOR_FORCE")
+        .stdin(Stdio::null());
     command
 }
 
@@ -96,7 +104,13 @@ impl Tiny {
         let model = folder.path().join("model");
         std::fs::create_dir(&model).unwrap();
         let source = repository().join("crates/lagar-engine/tests/fixtures/llama3");
-        for name in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        for name in [
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ] {
             std::fs::write(model.join(name), std::fs::read(source.join(name)).unwrap()).unwrap();
         }
         let tiny = Self { folder };
@@ -121,7 +135,14 @@ impl Tiny {
 
     /// Presses the checkpoint into `name`.
     pub(crate) fn press(&self, name: &str) -> Finished {
-        lagar(["press", &self.model(), "-o", &self.arg(name), "--text", &self.arg("text.txt")])
+        lagar([
+            "press",
+            &self.model(),
+            "-o",
+            &self.arg(name),
+            "--text",
+            &self.arg("text.txt"),
+        ])
     }
 
     /// Asserts that nothing is under this name.
@@ -148,10 +169,14 @@ impl Tiny {
     }
 
     /// Changes the tensors of the checkpoint: `change` gets the header and the bytes behind it.
-    pub(crate) fn edit_tensors(&self, change: impl FnOnce(&mut serde_json::Map<String, serde_json::Value>, &mut Vec<u8>)) {
+    pub(crate) fn edit_tensors(
+        &self,
+        change: impl FnOnce(&mut serde_json::Map<String, serde_json::Value>, &mut Vec<u8>),
+    ) {
         self.edit("model.safetensors", |bytes| {
             let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-            let mut header: serde_json::Map<_, _> = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+            let mut header: serde_json::Map<_, _> =
+                serde_json::from_slice(&bytes[8..8 + length]).unwrap();
             let mut data = bytes.split_off(8 + length);
             change(&mut header, &mut data);
             let header = serde_json::to_vec(&header).unwrap();

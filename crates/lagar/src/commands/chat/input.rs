@@ -29,14 +29,25 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(messages: Messages) -> anyhow::Result<Self> {
-        let config = rustyline::Config::builder().max_history_size(HISTORY)?.auto_add_history(false).build();
+        let config = rustyline::Config::builder()
+            .max_history_size(HISTORY)?
+            .auto_add_history(false)
+            .build();
         let mut editor = DefaultEditor::with_config(config)?;
-        let history = if std::io::stdin().is_terminal() { history_file(|name| std::env::var_os(name)) } else { None };
+        let history = if std::io::stdin().is_terminal() {
+            history_file(|name| std::env::var_os(name))
+        } else {
+            None
+        };
         if let Some(path) = &history {
             // The first conversation has no history yet.
             let _ = editor.load_history(path);
         }
-        Ok(Self { editor, history, messages })
+        Ok(Self {
+            editor,
+            history,
+            messages,
+        })
     }
 
     pub(super) fn read(&mut self) -> anyhow::Result<Input> {
@@ -62,7 +73,10 @@ impl Lines {
             .map_err(ReadlineError::from)
             .and_then(|()| self.editor.save_history(path));
         if let Err(error) = saved {
-            self.messages.detail(&format!("the history was not saved in {}: {error}", path.display()));
+            self.messages.detail(&format!(
+                "the history was not saved in {}: {error}",
+                path.display()
+            ));
         }
     }
 }
@@ -70,7 +84,11 @@ impl Lines {
 /// Where the history lies, given the environment: the state folder of the XDG base directory
 /// specification, or its counterpart on Windows.
 fn history_file(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let absolute = |name: &str| {
+        variable(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let state = absolute("XDG_STATE_HOME")
         .or_else(|| absolute("LOCALAPPDATA"))
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
@@ -84,12 +102,26 @@ mod tests {
     #[test]
     fn the_history_lies_in_the_state_folder() {
         let with = |pairs: &'static [(&str, &str)]| {
-            history_file(|name| pairs.iter().find(|p| p.0 == name).map(|p| OsString::from(p.1)))
+            history_file(|name| {
+                pairs
+                    .iter()
+                    .find(|p| p.0 == name)
+                    .map(|p| OsString::from(p.1))
+            })
         };
-        assert_eq!(with(&[("HOME", "/home/ana")]).unwrap(), PathBuf::from("/home/ana/.local/state/lagar/chat_history"));
-        assert_eq!(with(&[("HOME", "/h"), ("XDG_STATE_HOME", "/state")]).unwrap(), PathBuf::from("/state/lagar/chat_history"));
+        assert_eq!(
+            with(&[("HOME", "/home/ana")]).unwrap(),
+            PathBuf::from("/home/ana/.local/state/lagar/chat_history")
+        );
+        assert_eq!(
+            with(&[("HOME", "/h"), ("XDG_STATE_HOME", "/state")]).unwrap(),
+            PathBuf::from("/state/lagar/chat_history")
+        );
         // The specification ignores relative paths.
-        assert_eq!(with(&[("HOME", "/h"), ("XDG_STATE_HOME", "state")]).unwrap(), PathBuf::from("/h/.local/state/lagar/chat_history"));
+        assert_eq!(
+            with(&[("HOME", "/h"), ("XDG_STATE_HOME", "state")]).unwrap(),
+            PathBuf::from("/h/.local/state/lagar/chat_history")
+        );
         assert_eq!(with(&[]), None);
     }
 }

@@ -29,12 +29,18 @@ impl<'a> Line<'a> {
     pub(super) fn parse(line: &'a str) -> Self {
         let line = line.trim();
         let Some(command) = line.strip_prefix('/') else {
-            return if line.is_empty() { Self::Nothing } else { Self::Say(line) };
+            return if line.is_empty() {
+                Self::Nothing
+            } else {
+                Self::Say(line)
+            };
         };
         if command.starts_with('/') {
             return Self::Say(command);
         }
-        let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+        let (name, rest) = command
+            .split_once(char::is_whitespace)
+            .unwrap_or((command, ""));
         let rest = Some(rest.trim()).filter(|rest| !rest.is_empty());
         match (name, rest) {
             ("help", None) => Self::Help,
@@ -43,7 +49,9 @@ impl<'a> Line<'a> {
             ("save", Some(file)) => Self::Save(file.into()),
             ("save", None) => Self::Wrong("/save needs the name of a file".to_owned()),
             ("quit" | "exit", None) => Self::Quit,
-            ("help" | "reset" | "quit" | "exit", Some(_)) => Self::Wrong(format!("/{name} takes nothing more")),
+            ("help" | "reset" | "quit" | "exit", Some(_)) => {
+                Self::Wrong(format!("/{name} takes nothing more"))
+            }
             _ => Self::Wrong(format!("there is no /{name}; /help lists what there is")),
         }
     }

@@ -5,11 +5,26 @@ use std::path::Path;
 
 /// The files of the checkpoint folder.
 const CHECKPOINT: [(&str, &[u8]); 5] = [
-    ("config.json", include_bytes!("../../../../../assets/novels4m/config.json")),
-    ("generation_config.json", include_bytes!("../../../../../assets/novels4m/generation_config.json")),
-    ("model.safetensors", include_bytes!("../../../../../assets/novels4m/model.safetensors")),
-    ("tokenizer.json", include_bytes!("../../../../../assets/novels4m/tokenizer.json")),
-    ("tokenizer_config.json", include_bytes!("../../../../../assets/novels4m/tokenizer_config.json")),
+    (
+        "config.json",
+        include_bytes!("../../../../../assets/novels4m/config.json"),
+    ),
+    (
+        "generation_config.json",
+        include_bytes!("../../../../../assets/novels4m/generation_config.json"),
+    ),
+    (
+        "model.safetensors",
+        include_bytes!("../../../../../assets/novels4m/model.safetensors"),
+    ),
+    (
+        "tokenizer.json",
+        include_bytes!("../../../../../assets/novels4m/tokenizer.json"),
+    ),
+    (
+        "tokenizer_config.json",
+        include_bytes!("../../../../../assets/novels4m/tokenizer_config.json"),
+    ),
 ];
 
 /// Excerpts of 40 novels that the model was trained on: calibration text wherever none is given.

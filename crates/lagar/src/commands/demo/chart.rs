@@ -30,16 +30,30 @@ impl Axis {
             .unwrap_or(10.0 * magnitude);
         let first = (from / step).floor();
         let last = (to / step).ceil().max(first + 1.0);
-        let ticks = (first as i64..=last as i64).map(|i| i as f64 * step).collect();
-        Self { low: first * step, high: last * step, ticks, logarithmic: false }
+        let ticks = (first as i64..=last as i64)
+            .map(|i| i as f64 * step)
+            .collect();
+        Self {
+            low: first * step,
+            high: last * step,
+            ticks,
+            logarithmic: false,
+        }
     }
 
     /// Powers of ten that cover `from..=to`, both above 0.
     fn logarithmic(from: f64, to: f64) -> Self {
         let (first, last) = (from.log10().floor(), to.log10().ceil());
         let last = if last > first { last } else { first + 1.0 };
-        let ticks = (first as i32..=last as i32).map(|e| 10f64.powi(e)).collect();
-        Self { low: 10f64.powf(first), high: 10f64.powf(last), ticks, logarithmic: true }
+        let ticks = (first as i32..=last as i32)
+            .map(|e| 10f64.powi(e))
+            .collect();
+        Self {
+            low: 10f64.powf(first),
+            high: 10f64.powf(last),
+            ticks,
+            logarithmic: true,
+        }
     }
 
     /// Where `value` lies on the axis: 0 at its low end, 1 at its high end.
@@ -56,7 +70,11 @@ impl Axis {
             [first, second, ..] if !self.logarithmic => second - first,
             _ => value,
         };
-        let digits = if step >= 1.0 { 0 } else { (-step.log10()).ceil() as usize };
+        let digits = if step >= 1.0 {
+            0
+        } else {
+            (-step.log10()).ceil() as usize
+        };
         format!("{value:.digits$}")
     }
 }
@@ -108,11 +126,22 @@ fn frame(svg: &mut String, title: &str, across: &Axis, up: &Axis, up_name: &str)
 
 /// A line through `points` (already in SVG units) with a dot, a label and a tooltip each.
 fn series(svg: &mut String, points: &[(f64, f64, String, String)]) {
-    let path: Vec<String> = points.iter().map(|p| format!("{:.1},{:.1}", p.0, p.1)).collect();
-    let _ = writeln!(svg, r#"<polyline class="series" points="{}"/>"#, path.join(" "));
+    let path: Vec<String> = points
+        .iter()
+        .map(|p| format!("{:.1},{:.1}", p.0, p.1))
+        .collect();
+    let _ = writeln!(
+        svg,
+        r#"<polyline class="series" points="{}"/>"#,
+        path.join(" ")
+    );
     for (x, y, label, tip) in points {
         // A label that would leave the picture stands to the left of its dot.
-        let (dx, anchor) = if *x > WIDTH - RIGHT - 90.0 { (-9.0, "end") } else { (9.0, "start") };
+        let (dx, anchor) = if *x > WIDTH - RIGHT - 90.0 {
+            (-9.0, "end")
+        } else {
+            (9.0, "start")
+        };
         let _ = writeln!(
             svg,
             r#"<circle class="dot" cx="{x:.1}" cy="{y:.1}" r="5"><title>{tip}</title></circle><text class="label" x="{:.1}" y="{:.1}" text-anchor="{anchor}">{label}</text>"#,
@@ -128,12 +157,27 @@ fn pressed(rows: &[Row]) -> impl Iterator<Item = &Row> {
 
 /// Perplexity against size, the original included.
 pub(super) fn perplexity(rows: &[Row]) -> String {
-    let low = rows.iter().map(|r| r.perplexity).fold(f64::INFINITY, f64::min);
+    let low = rows
+        .iter()
+        .map(|r| r.perplexity)
+        .fold(f64::INFINITY, f64::min);
     let high = rows.iter().map(|r| r.perplexity).fold(0.0, f64::max);
-    let widest = rows.iter().map(|r| r.bits_per_parameter).fold(0.0, f64::max);
-    let (across, up) = (Axis::linear(0.0, widest), Axis::linear(low * 0.98, high * 1.02));
+    let widest = rows
+        .iter()
+        .map(|r| r.bits_per_parameter)
+        .fold(0.0, f64::max);
+    let (across, up) = (
+        Axis::linear(0.0, widest),
+        Axis::linear(low * 0.98, high * 1.02),
+    );
     let mut svg = String::new();
-    frame(&mut svg, "Perplexity against size", &across, &up, "perplexity (lower is better)");
+    frame(
+        &mut svg,
+        "Perplexity against size",
+        &across,
+        &up,
+        "perplexity (lower is better)",
+    );
     if let Some(original) = rows.iter().find(|r| r.bits.is_none()) {
         let at = y(&up, original.perplexity);
         let _ = writeln!(
@@ -147,8 +191,16 @@ pub(super) fn perplexity(rows: &[Row]) -> String {
     let points: Vec<_> = by_size
         .into_iter()
         .map(|r| {
-            let tip = format!("{}: {:.2} bits per parameter, perplexity {:.2}", r.name, r.bits_per_parameter, r.perplexity);
-            (x(&across, r.bits_per_parameter), y(&up, r.perplexity), r.name.clone(), tip)
+            let tip = format!(
+                "{}: {:.2} bits per parameter, perplexity {:.2}",
+                r.name, r.bits_per_parameter, r.perplexity
+            );
+            (
+                x(&across, r.bits_per_parameter),
+                y(&up, r.perplexity),
+                r.name.clone(),
+                tip,
+            )
         })
         .collect();
     series(&mut svg, &points);
@@ -159,17 +211,44 @@ pub(super) fn perplexity(rows: &[Row]) -> String {
 /// Divergence from the original against size, on a logarithmic scale; the original is at no finite place.
 pub(super) fn divergence(rows: &[Row]) -> String {
     let smallest = f64::MIN_POSITIVE.sqrt();
-    let low = pressed(rows).map(|r| r.kl_mean).fold(f64::INFINITY, f64::min).max(smallest);
-    let high = pressed(rows).map(|r| r.kl_mean).fold(0.0, f64::max).max(smallest);
-    let from = pressed(rows).map(|r| r.bits_per_parameter).fold(f64::INFINITY, f64::min);
-    let to = pressed(rows).map(|r| r.bits_per_parameter).fold(0.0, f64::max);
-    let (across, up) = (Axis::linear(from - 0.25, to + 0.25), Axis::logarithmic(low, high));
+    let low = pressed(rows)
+        .map(|r| r.kl_mean)
+        .fold(f64::INFINITY, f64::min)
+        .max(smallest);
+    let high = pressed(rows)
+        .map(|r| r.kl_mean)
+        .fold(0.0, f64::max)
+        .max(smallest);
+    let from = pressed(rows)
+        .map(|r| r.bits_per_parameter)
+        .fold(f64::INFINITY, f64::min);
+    let to = pressed(rows)
+        .map(|r| r.bits_per_parameter)
+        .fold(0.0, f64::max);
+    let (across, up) = (
+        Axis::linear(from - 0.25, to + 0.25),
+        Axis::logarithmic(low, high),
+    );
     let mut svg = String::new();
-    frame(&mut svg, "Divergence from the original against size", &across, &up, "KL in nats (log scale)");
+    frame(
+        &mut svg,
+        "Divergence from the original against size",
+        &across,
+        &up,
+        "KL in nats (log scale)",
+    );
     let points: Vec<_> = pressed(rows)
         .map(|r| {
-            let tip = format!("{}: {:.2} bits per parameter, KL {:.4} nats", r.name, r.bits_per_parameter, r.kl_mean);
-            (x(&across, r.bits_per_parameter), y(&up, r.kl_mean.max(smallest)), r.name.clone(), tip)
+            let tip = format!(
+                "{}: {:.2} bits per parameter, KL {:.4} nats",
+                r.name, r.bits_per_parameter, r.kl_mean
+            );
+            (
+                x(&across, r.bits_per_parameter),
+                y(&up, r.kl_mean.max(smallest)),
+                r.name.clone(),
+                tip,
+            )
         })
         .collect();
     series(&mut svg, &points);
@@ -183,9 +262,18 @@ mod tests {
 
     #[test]
     fn axes_cover_their_values_with_few_ticks() {
-        for (from, to) in [(0.0, 16.3), (24.6, 33.0), (2.2, 4.7), (0.001, 0.002), (7.0, 7.0)] {
+        for (from, to) in [
+            (0.0, 16.3),
+            (24.6, 33.0),
+            (2.2, 4.7),
+            (0.001, 0.002),
+            (7.0, 7.0),
+        ] {
             let axis = Axis::linear(from, to);
-            assert!(axis.low <= from + 1e-9 && axis.high >= to - 1e-9, "{from} to {to}");
+            assert!(
+                axis.low <= from + 1e-9 && axis.high >= to - 1e-9,
+                "{from} to {to}"
+            );
             assert!((2..=8).contains(&axis.ticks.len()), "{:?}", axis.ticks);
         }
         let axis = Axis::logarithmic(0.0107, 0.232);

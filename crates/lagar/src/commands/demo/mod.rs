@@ -7,7 +7,7 @@ mod report;
 
 pub(crate) use assets::CALIBRATION;
 
-use super::completion::{self, Completion};
+use super::completion::{Speaker, Writer};
 use super::eval::Measured;
 use super::model;
 use crate::args::DemoArgs;
@@ -16,7 +16,6 @@ use crate::interrupt::{Interrupt, Second};
 use crate::terminal::{self, Reporter, duration, escape, heading};
 use anyhow::Context as _;
 use lagar_engine::Model;
-use lagar_engine::sampling::SamplingOptions;
 use lagar_kernels::Cpu;
 use lagar_press::{EvaluationOptions, PressOptions, Request, evaluate};
 use report::{Report, Row};
@@ -32,6 +31,8 @@ const CONTEXT: usize = 256;
 const PROMPT: &str = "It was a fine morning, and";
 /// Length of a paragraph.
 const PARAGRAPH: usize = 120;
+/// Seed of the paragraphs.
+const SEED: u64 = 1;
 /// How often a generation is timed; the fastest counts, since nothing makes it faster than it is.
 const TIMED: usize = 3;
 const PAGE: &str = "lagar-demo.html";
@@ -43,29 +44,56 @@ pub(crate) fn demo(context: &Context, args: &DemoArgs) -> anyhow::Result<()> {
     let temporary;
     let (folder, page) = match &args.output {
         Some(folder) => {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
             (folder.as_path(), folder.join(PAGE))
         }
         None => {
-            temporary = TempDir::with_prefix("lagar-demo-").context("cannot make a temporary folder")?;
+            temporary =
+                TempDir::with_prefix("lagar-demo-").context("cannot make a temporary folder")?;
             (temporary.path(), PathBuf::from(PAGE))
         }
     };
-    let report = Demo { context, cpu: context.cpu(), interrupt: &interrupt, folder }.run(started, page)?;
+    let report = Demo {
+        context,
+        cpu: context.cpu(),
+        interrupt: &interrupt,
+        folder,
+    }
+    .run(started, page)?;
     let html = page::render(&report);
-    std::fs::write(&report.page, html).with_context(|| format!("cannot write {}", report.page.display()))?;
-    if context.json { terminal::print_json(&report) } else { terminal::print_styled(&text(&report)) }
+    std::fs::write(&report.page, html)
+        .with_context(|| format!("cannot write {}", report.page.display()))?;
+    if context.json {
+        terminal::print_json(&report)
+    } else {
+        terminal::print_styled(&text(&report))
+    }
 }
 
 /// What the demo says on stdout.
 fn text(report: &Report) -> String {
     let mut out = format!("{}\n", report.table());
     for row in &report.rows {
-        let paragraph = row.paragraph.split('\n').map(escape).collect::<Vec<_>>().join("\n");
-        out.push_str(&format!("{}\n{}{}\n\n", heading(&row.name), report.prompt, paragraph));
+        let paragraph = row
+            .paragraph
+            .split('\n')
+            .map(escape)
+            .collect::<Vec<_>>()
+            .join("\n");
+        out.push_str(&format!(
+            "{}\n{}{}\n\n",
+            heading(&row.name),
+            report.prompt,
+            paragraph
+        ));
     }
     let seconds = std::time::Duration::from_secs_f64(report.seconds);
-    out.push_str(&format!("All this took {}. The page is {}\n", duration(seconds), report.page.display()));
+    out.push_str(&format!(
+        "All this took {}. The page is {}\n",
+        duration(seconds),
+        report.page.display()
+    ));
     out
 }
 
@@ -79,7 +107,8 @@ struct Demo<'a> {
 impl Demo<'_> {
     fn run(&self, started: Instant, page: PathBuf) -> anyhow::Result<Report> {
         let checkpoint = self.folder.join(CHECKPOINT);
-        std::fs::create_dir_all(&checkpoint).with_context(|| format!("cannot make {}", checkpoint.display()))?;
+        std::fs::create_dir_all(&checkpoint)
+            .with_context(|| format!("cannot make {}", checkpoint.display()))?;
         assets::unpack(&checkpoint)?;
         let original = self.open(&checkpoint)?;
         let mut rows = Vec::new();
@@ -112,21 +141,45 @@ impl Demo<'_> {
 
     /// Presses, and gives the seconds it took.
     fn press(&self, checkpoint: &Path, output: &Path, bits: u8) -> anyhow::Result<f64> {
-        self.context.messages.detail(&format!("pressing at {bits} bits"));
+        self.context
+            .messages
+            .detail(&format!("pressing at {bits} bits"));
         let reporter = Reporter::new(self.context.messages, self.interrupt);
         let mut options = PressOptions::default();
         options.bits = bits;
-        let request = Request { checkpoint, text: CALIBRATION, output, options, resume: false };
+        let request = Request {
+            checkpoint,
+            text: CALIBRATION,
+            output,
+            options,
+            resume: false,
+        };
         Ok(lagar_press::press(&self.cpu, &request, &reporter)?.seconds)
     }
 
-    fn measure(&self, model: &Model, original: &Model, bits: u8, seconds: f64) -> anyhow::Result<(Row, Measured)> {
+    fn measure(
+        &self,
+        model: &Model,
+        original: &Model,
+        bits: u8,
+        seconds: f64,
+    ) -> anyhow::Result<(Row, Measured)> {
         let reporter = Reporter::new(self.context.messages, self.interrupt);
         let options = EvaluationOptions::new(Some(CONTEXT), Some(TOKENS));
-        let evaluation = evaluate(&self.cpu, model, Some(original), assets::EVALUATION, &options, &reporter)?;
+        let evaluation = evaluate(
+            &self.cpu,
+            model,
+            Some(original),
+            assets::EVALUATION,
+            &options,
+            &reporter,
+        )?;
         drop(reporter);
         let measured = Measured::new(model, &evaluation, false);
-        let compared = measured.comparison.as_ref().context("a reference was given")?;
+        let compared = measured
+            .comparison
+            .as_ref()
+            .context("a reference was given")?;
         let (paragraph, tokens_per_second) = self.write(model)?;
         let row = Row {
             name: format!("{bits} bits"),
@@ -145,7 +198,10 @@ impl Demo<'_> {
 
     /// The original's row; its perplexity was measured beside a pressed model's.
     fn original(&self, model: &Model, beside: &Measured) -> anyhow::Result<Row> {
-        let compared = beside.comparison.as_ref().context("a reference was given")?;
+        let compared = beside
+            .comparison
+            .as_ref()
+            .context("a reference was given")?;
         let (paragraph, tokens_per_second) = self.write(model)?;
         let (file_bytes, parameters) = (model.file_bytes(), model.parameters());
         Ok(Row {
@@ -164,17 +220,23 @@ impl Demo<'_> {
 
     /// Lets a model write a paragraph, and times it.
     fn write(&self, model: &Model) -> anyhow::Result<(String, f64)> {
-        let mut best: Option<Completion> = None;
+        let mut speaker = Speaker::new(&self.cpu, model)?;
+        speaker.sampling.seed = SEED;
+        let prompt = speaker.text(PROMPT)?;
+        let mut best = 0.0;
+        let mut text = String::new();
         for _ in 0..TIMED {
-            let sampling = SamplingOptions { temperature: 0.8, top_p: 0.95, seed: 1, ..SamplingOptions::default() };
-            let completion = completion::quiet(&self.cpu, model, PROMPT, sampling, PARAGRAPH)?;
+            let done = speaker.complete(
+                &prompt,
+                Some(PARAGRAPH),
+                &[],
+                self.interrupt,
+                &mut Writer::silent(),
+            )?;
             self.interrupt.check()?;
-            if best.as_ref().is_none_or(|b| completion.tokens_per_second() > b.tokens_per_second()) {
-                best = Some(completion);
-            }
+            best = done.outcome.decode_rate().unwrap_or(0.0).max(best);
+            text = done.text;
         }
-        let best = best.context("at least one generation is timed")?;
-        let speed = best.tokens_per_second();
-        Ok((best.text, speed))
+        Ok((text, best))
     }
 }

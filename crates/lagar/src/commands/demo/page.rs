@@ -32,10 +32,18 @@ pub(super) fn render(report: &Report) -> String {
     page.push_str(&introduction(report));
     page.push_str("<section class=\"charts\">\n");
     for (picture, caption) in [
-        (chart::perplexity(&report.rows), "How well each size predicts the text. The dashed line is the original."),
-        (chart::divergence(&report.rows), "How far each size's predictions are from the original's."),
+        (
+            chart::perplexity(&report.rows),
+            "How well each size predicts the text. The dashed line is the original.",
+        ),
+        (
+            chart::divergence(&report.rows),
+            "How far each size's predictions are from the original's.",
+        ),
     ] {
-        page.push_str(&format!("<figure>{picture}<figcaption>{caption}</figcaption></figure>\n"));
+        page.push_str(&format!(
+            "<figure>{picture}<figcaption>{caption}</figcaption></figure>\n"
+        ));
     }
     page.push_str("</section>\n");
     page.push_str(&table(report));
@@ -52,7 +60,11 @@ pub(super) fn render(report: &Report) -> String {
 
 fn introduction(report: &Report) -> String {
     let original = report.rows.iter().find(|r| r.bits.is_none());
-    let smallest = report.rows.iter().filter(|r| r.bits.is_some()).min_by_key(|r| r.file_bytes);
+    let smallest = report
+        .rows
+        .iter()
+        .filter(|r| r.bits.is_some())
+        .min_by_key(|r| r.file_bytes);
     let sizes = match (original, smallest) {
         (Some(original), Some(smallest)) => format!(
             " The original takes {}; the smallest file here {}.",
@@ -71,13 +83,18 @@ fn introduction(report: &Report) -> String {
 }
 
 fn table(report: &Report) -> String {
-    let mut out = String::from("<section><h2>Measured</h2>\n<div class=\"wide\"><table>\n<thead><tr>");
+    let mut out =
+        String::from("<section><h2>Measured</h2>\n<div class=\"wide\"><table>\n<thead><tr>");
     for column in COLUMNS {
         out.push_str(&format!("<th scope=\"col\">{column}</th>"));
     }
     out.push_str("</tr></thead>\n<tbody>\n");
     for row in &report.rows {
-        let class = if row.bits.is_none() { " class=\"original\"" } else { "" };
+        let class = if row.bits.is_none() {
+            " class=\"original\""
+        } else {
+            ""
+        };
         out.push_str(&format!("<tr{class}>"));
         for (i, cell) in row.cells().iter().enumerate() {
             let tag = if i == 0 { "th scope=\"row\"" } else { "td" };
@@ -165,7 +182,12 @@ pub(super) mod tests {
         let page = render(&report);
         for row in report.rows.iter().filter(|r| r.bits.is_some()) {
             // Two chart labels, a row of the table, a paragraph.
-            assert_eq!(page.matches(&format!(">{}<", row.name)).count(), 4, "{}", row.name);
+            assert_eq!(
+                page.matches(&format!(">{}<", row.name)).count(),
+                4,
+                "{}",
+                row.name
+            );
         }
         assert_eq!(page.matches("<svg").count(), 2);
     }

@@ -32,7 +32,7 @@ pub(super) struct Row {
 pub(super) struct Report {
     pub(super) parameters: u64,
     /// Tokens of text that were scored.
-    pub(super) tokens: u64,
+    pub(super) tokens: usize,
     pub(super) threads: usize,
     pub(super) instruction_set: String,
     pub(super) seconds: f64,
@@ -59,8 +59,15 @@ impl Row {
 }
 
 /// Headings of the columns that `Row::cells` fills.
-pub(super) const COLUMNS: [&str; 7] =
-    ["", "whole file", "bits/parameter", "perplexity", "KL", "same top token", "tok/s"];
+pub(super) const COLUMNS: [&str; 7] = [
+    "",
+    "whole file",
+    "bits/parameter",
+    "perplexity",
+    "KL",
+    "same top token",
+    "tok/s",
+];
 
 impl Report {
     /// The table for the terminal.

@@ -1,0 +1,441 @@
+//! Encoding one window stage of some linears that read the same input.
+
+use std::sync::Mutex;
+
+use lagar_codec::{
+    BLOCK_COLS, GROUP, StageLayout, TILE_ROWS, Table, Transform, pack_windows, scale_code,
+    scale_value,
+};
+use lagar_kernels::{Cpu, Encoder};
+
+use super::feedback::Feedback;
+use crate::{PressError, Progress};
+
+/// Share of the largest group scale that a row scale leaves as headroom: error feedback makes
+/// later targets a little larger than the weights themselves.
+const HEADROOM: f32 = 2.0;
+
+/// The stored bytes of a window stage; lengths as [`StageLayout`] says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct EncodedStage {
+    pub(crate) codes: Vec<u8>,
+    pub(crate) scales: Vec<u8>,
+    pub(crate) row_scales: Vec<u8>,
+}
+
+/// A linear to encode.
+pub(crate) struct Job<'a> {
+    /// Shape and depths.
+    pub(crate) layout: StageLayout,
+    /// Reads rows `first..` of the weight matrix (row-major, as many as fit) as f32.
+    pub(crate) rows: &'a (dyn Fn(usize, &mut [f32]) -> Result<(), PressError> + Sync),
+}
+
+/// What the linears of one site share.
+pub(crate) struct SiteCode<'a> {
+    pub(crate) transform: &'a Transform,
+    pub(crate) feedback: &'a Feedback,
+    pub(crate) table: &'a Table,
+}
+
+/// The bytes of one strip of 256 rows.
+struct Strip {
+    codes: Vec<u8>,
+    scales: Vec<u8>,
+    row_scales: Vec<u8>,
+}
+
+/// Encodes every job by LDLQ: columns in blocks of four, each block's path found by Viterbi, its
+/// rounding error fed into the columns after it. Strips of 256 rows are independent of each other,
+/// so the result doesn't depend on the number of threads.
+pub(crate) fn encode_site(
+    cpu: &Cpu,
+    code: &SiteCode<'_>,
+    jobs: &[Job<'_>],
+    progress: &dyn Progress,
+) -> Result<Vec<EncodedStage>, PressError> {
+    let strips: Vec<(usize, usize)> = jobs
+        .iter()
+        .enumerate()
+        .flat_map(|(job, j)| (0..j.layout.tile_rows()).map(move |strip| (job, strip)))
+        .collect();
+    let done: Vec<Mutex<Option<Result<Strip, PressError>>>> =
+        strips.iter().map(|_| Mutex::new(None)).collect();
+    cpu.pool().run(strips.len(), &|i| {
+        let (job, strip) = strips[i];
+        let result = if progress.cancelled() {
+            Err(PressError::Interrupted)
+        } else {
+            encode_strip(cpu, code, &jobs[job], strip)
+        };
+        let layout = &jobs[job].layout;
+        progress.advance((layout.tile_height(strip) * layout.padded_cols()) as u64);
+        *done[i].lock().expect("no holder panics") = Some(result);
+    });
+
+    let mut stages: Vec<EncodedStage> = jobs
+        .iter()
+        .map(|job| EncodedStage {
+            codes: Vec::with_capacity(job.layout.codes_len()),
+            scales: Vec::with_capacity(job.layout.scales_len()),
+            row_scales: Vec::with_capacity(job.layout.row_scales_len()),
+        })
+        .collect();
+    for (&(job, _), slot) in strips.iter().zip(done) {
+        let strip = slot
+            .into_inner()
+            .expect("no holder panics")
+            .expect("every strip is run")?;
+        let stage = &mut stages[job];
+        stage.codes.extend(strip.codes);
+        stage.scales.extend(strip.scales);
+        stage.row_scales.extend(strip.row_scales);
+    }
+    for (stage, job) in stages.iter_mut().zip(jobs) {
+        stage.codes.resize(job.layout.codes_len(), 0);
+    }
+    Ok(stages)
+}
+
+/// Encodes rows `256 · strip ..` of one linear.
+fn encode_strip(
+    cpu: &Cpu,
+    code: &SiteCode<'_>,
+    job: &Job<'_>,
+    strip: usize,
+) -> Result<Strip, PressError> {
+    let layout = &job.layout;
+    let width = layout.padded_cols();
+    let height = layout.tile_height(strip);
+    let first = strip * TILE_ROWS;
+    let stored = (layout.rows() - first).min(height);
+    let mut weights = vec![0f32; height * width];
+    {
+        let mut original = vec![0f32; stored * layout.cols()];
+        (job.rows)(first, &mut original)?;
+        cpu.transform(
+            code.transform,
+            &original,
+            stored,
+            &mut weights[..stored * width],
+        );
+    }
+
+    let row_scales: Vec<u16> = weights
+        .chunks_exact(width)
+        .map(|row| row_scale(row, code.table.sigma()))
+        .collect();
+    let mut encoder = StripEncoder {
+        cpu,
+        code,
+        layout,
+        height,
+        weights: &weights,
+        row_scales: &row_scales,
+        errors: vec![0.0; width * height],
+        encoder: Encoder::new(cpu.isa()),
+        windows: Vec::new(),
+        aims: vec![0.0; height * BLOCK_COLS],
+        row_weights: vec![0.0; height],
+    };
+    let mut result = Strip {
+        codes: Vec::with_capacity(
+            layout.codes_offset(strip, layout.groups()) - layout.codes_offset(strip, 0),
+        ),
+        scales: Vec::new(),
+        row_scales: row_scales.iter().flat_map(|s| s.to_le_bytes()).collect(),
+    };
+    for g in 0..layout.groups() {
+        encoder.group(g, &mut result);
+    }
+    Ok(result)
+}
+
+/// The bf16 bits of a row's scale: the largest root mean square of its groups in units of the
+/// table, with headroom.
+fn row_scale(row: &[f32], sigma: f32) -> u16 {
+    let largest = row.chunks(GROUP).map(root_mean_square).fold(0.0, f32::max);
+    half::bf16::from_f32(largest / sigma * HEADROOM).to_bits()
+}
+
+fn root_mean_square(values: &[f32]) -> f32 {
+    let sum: f32 = values.iter().map(|v| v * v).sum();
+    (sum / values.len() as f32).sqrt()
+}
+
+/// State while the groups of a strip are coded in order.
+struct StripEncoder<'a> {
+    cpu: &'a Cpu,
+    code: &'a SiteCode<'a>,
+    layout: &'a StageLayout,
+    height: usize,
+    /// `height × width`, transformed.
+    weights: &'a [f32],
+    row_scales: &'a [u16],
+    /// `W − Ŵ` of the columns coded so far: `width × height`, a row for each column.
+    errors: Vec<f32>,
+    encoder: Encoder,
+    /// Windows of the current tile so far.
+    windows: Vec<u8>,
+    /// The current block's targets in level units, in coding order.
+    aims: Vec<f32>,
+    /// What an error of one level costs in each row.
+    row_weights: Vec<f32>,
+}
+
+impl StripEncoder<'_> {
+    /// Codes the tile of column group `g`.
+    fn group(&mut self, g: usize, strip: &mut Strip) {
+        let group = self.layout.group(g);
+        let (height, width) = (self.height, self.layout.padded_cols());
+        // Targets, a row for each column of the group: the weights and what feedback adds.
+        let mut targets = vec![0f32; group.cols * height];
+        for (c, column) in targets.chunks_exact_mut(height).enumerate() {
+            for (r, target) in column.iter_mut().enumerate() {
+                *target = self.weights[r * width + group.first + c];
+            }
+        }
+        if group.first > 0 {
+            // targetsᵀ += Mᵀ · errorsᵀ over all columns before the group.
+            self.cpu.gemm_tn(
+                self.code.feedback.from(0, group.first),
+                width,
+                &self.errors,
+                height,
+                &mut targets,
+                height,
+                group.cols,
+                height,
+                group.first,
+                1.0,
+            );
+        }
+        let scales = self.group_scales(&targets, &mut strip.scales);
+        self.windows.clear();
+        self.weigh_rows(&scales);
+        for block in 0..group.cols / BLOCK_COLS {
+            self.block(group.first, block, &mut targets, &scales);
+        }
+        let table = self.code.table;
+        strip.codes.push(0);
+        let start = strip.codes.len();
+        strip.codes.resize(
+            start + self.windows.len() * usize::from(table.depth()) / 8,
+            0,
+        );
+        pack_windows(
+            table.depth(),
+            table.window(),
+            &self.windows,
+            &mut strip.codes[start..],
+        );
+    }
+
+    /// A row's weight is its squared scale, relative to the largest so that none underflows.
+    fn weigh_rows(&mut self, scales: &[f32]) {
+        let largest = scales.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        for (weight, scale) in self.row_weights.iter_mut().zip(scales) {
+            *weight = (scale / largest) * (scale / largest);
+        }
+    }
+
+    /// Appends the scale codes of a group; returns the scales.
+    fn group_scales(&self, targets: &[f32], codes: &mut Vec<u8>) -> Vec<f32> {
+        let height = self.height;
+        let mut squares = vec![0f32; height];
+        for column in targets.chunks_exact(height) {
+            for (sum, t) in squares.iter_mut().zip(column) {
+                *sum += t * t;
+            }
+        }
+        let columns = (targets.len() / height) as f32;
+        squares
+            .iter()
+            .zip(self.row_scales)
+            .map(|(sum, &bits)| {
+                let row_scale = half::bf16::from_bits(bits).to_f32();
+                let wanted = (sum / columns).sqrt() / self.code.table.sigma();
+                // 0 / 0, of a row of zeros, is coded as zero.
+                let code = scale_code(wanted / row_scale);
+                codes.push(code);
+                scale_value(code) * row_scale
+            })
+            .collect()
+    }
+
+    /// Codes four columns, notes their error and feeds it into the rest of the group.
+    fn block(&mut self, first: usize, block: usize, targets: &mut [f32], scales: &[f32]) {
+        let height = self.height;
+        let column = first + block * BLOCK_COLS;
+        let (own, rest) = targets[block * BLOCK_COLS * height..].split_at_mut(BLOCK_COLS * height);
+        for (r, &scale) in scales.iter().enumerate() {
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            for j in 0..BLOCK_COLS {
+                self.aims[r * BLOCK_COLS + j] = own[j * height + r] * inverse;
+            }
+        }
+        let table = self.code.table;
+        let coded = self.windows.len();
+        let previous = self.windows.last().copied().unwrap_or(0);
+        self.windows.resize(coded + height * BLOCK_COLS, 0);
+        let windows = &mut self.windows[coded..];
+        self.encoder
+            .encode_block(table, previous, &self.aims, &self.row_weights, windows);
+        let width = self.layout.padded_cols();
+        for j in 0..BLOCK_COLS {
+            let error = &mut self.errors[(column + j) * height..][..height];
+            for (r, e) in error.iter_mut().enumerate() {
+                let level = f32::from(table.levels()[usize::from(windows[r * BLOCK_COLS + j])]);
+                *e = self.weights[r * width + column + j] - level * scales[r];
+            }
+        }
+        // The rest of the group: rank-4 update.
+        for (ahead, target) in rest.chunks_exact_mut(height).enumerate() {
+            for j in 0..BLOCK_COLS {
+                let m = self
+                    .code
+                    .feedback
+                    .from(column + j, column + BLOCK_COLS + ahead)[0];
+                let error = &self.errors[(column + j) * height..][..height];
+                for (t, e) in target.iter_mut().zip(error) {
+                    *t += m * e;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lagar_codec::reference;
+    use lagar_kernels::Isa;
+
+    use super::*;
+    use crate::encode::{choose_transform, transform_hessian};
+    use crate::progress::Silent;
+    use crate::random::Random;
+
+    /// Nearly Gaussian numbers.
+    fn gaussian(count: usize, seed: u64) -> Vec<f32> {
+        let mut random = Random::new(seed, 7);
+        let mut next = || {
+            (0..48)
+                .map(|_| if random.bit() { 0.5f32 } else { -0.5 })
+                .sum::<f32>()
+                / 12f32.sqrt()
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// Inputs whose columns are correlated and of unequal size, and their second moments.
+    fn hessian(width: usize) -> Vec<f32> {
+        let inputs = gaussian(4 * width * width, 3);
+        let mut h = vec![0f32; width * width];
+        for x in inputs.chunks_exact(width) {
+            let mut x = x.to_vec();
+            for i in 1..width {
+                x[i] += 0.7 * x[i - 1];
+            }
+            for i in 0..width {
+                for j in 0..width {
+                    h[i * width + j] += x[i] * x[j] / (4 * width) as f32;
+                }
+            }
+        }
+        h
+    }
+
+    /// Encodes a random matrix and returns it in transformed space with what a reader decodes.
+    fn encode(
+        rows: usize,
+        width: usize,
+        bits: u8,
+        threads: usize,
+    ) -> (Vec<f32>, Vec<f32>, Vec<f32>, EncodedStage) {
+        let cpu = Cpu::new(Isa::best(), threads);
+        let weights = gaussian(rows * width, 5);
+        let original = hessian(width);
+        let transform = choose_transform(&original, width, 1, 2).unwrap();
+        let padded = transform.padded_width();
+        let h = transform_hessian(&cpu, &transform, original);
+        let feedback = Feedback::new(&cpu, h.clone(), padded, 0.01, "test").unwrap();
+        let layout = StageLayout::new(rows, width, &vec![bits; padded.div_ceil(GROUP)]).unwrap();
+        let read = |first: usize, out: &mut [f32]| {
+            out.copy_from_slice(&weights[first * width..][..out.len()]);
+            Ok(())
+        };
+        let table = Table::trained(bits, 8);
+        let code = SiteCode {
+            transform: &transform,
+            feedback: &feedback,
+            table,
+        };
+        let jobs = [Job {
+            layout: layout.clone(),
+            rows: &read,
+        }];
+        let stage = encode_site(&cpu, &code, &jobs, &Silent).unwrap().remove(0);
+        let decoded = reference::dequantize(&reference::Stage {
+            layout: &layout,
+            table,
+            codes: &stage.codes,
+            scales: &stage.scales,
+            row_scales: &stage.row_scales,
+        });
+        let mut transformed = vec![0.0; rows * padded];
+        cpu.transform(&transform, &weights, rows, &mut transformed);
+        (h, transformed, decoded, stage)
+    }
+
+    /// The loss `tr(E H Eᵀ) / tr(W H Wᵀ)`.
+    fn loss(h: &[f32], weights: &[f32], decoded: &[f32], width: usize) -> f64 {
+        let quadratic = |rows: &mut dyn Iterator<Item = Vec<f64>>| -> f64 {
+            rows.map(|row| {
+                (0..width)
+                    .map(|i| {
+                        row[i]
+                            * (0..width)
+                                .map(|j| f64::from(h[i * width + j]) * row[j])
+                                .sum::<f64>()
+                    })
+                    .sum::<f64>()
+            })
+            .sum()
+        };
+        let errors = weights.chunks_exact(width).zip(decoded.chunks_exact(width));
+        let lost = quadratic(
+            &mut errors.map(|(w, d)| w.iter().zip(d).map(|(w, d)| f64::from(w - d)).collect()),
+        );
+        let all = quadratic(
+            &mut weights
+                .chunks_exact(width)
+                .map(|w| w.iter().map(|&w| f64::from(w)).collect()),
+        );
+        lost / all
+    }
+
+    #[test]
+    fn a_reader_decodes_what_feedback_aimed_at_better_than_the_rate_of_plain_rounding() {
+        for (rows, width) in [(300, 172), (16, 64), (20, 260)] {
+            for (bits, scalar) in [
+                (1, 0.363),
+                (2, 0.1175),
+                (3, 0.0345),
+                (4, 0.0095),
+                (6, 0.0007),
+                (8, 0.0001),
+            ] {
+                let (h, weights, decoded, _) = encode(rows, width, bits, 2);
+                let padded = width.next_multiple_of(4);
+                let loss = loss(&h, &weights, &decoded[..rows * padded], padded);
+                assert!(loss < scalar, "{rows} × {width} at {bits} bits: {loss}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_bytes_do_not_depend_on_the_threads() {
+        let one = encode(600, 260, 2, 1).3;
+        assert_eq!(one, encode(600, 260, 2, 3).3);
+    }
+}
