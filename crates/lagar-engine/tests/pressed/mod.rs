@@ -17,6 +17,8 @@ pub struct Recipe {
     pub depths: Vec<u8>,
     /// Group 0 of every stage has depth 0.
     pub with_empty_groups: bool,
+    /// A `config.json` to store instead of the checkpoint's.
+    pub config: Option<String>,
 }
 
 impl Default for Recipe {
@@ -24,6 +26,7 @@ impl Default for Recipe {
         Self {
             depths: vec![2],
             with_empty_groups: false,
+            config: None,
         }
     }
 }
@@ -83,7 +86,10 @@ pub fn writer(folder: &Path, recipe: &Recipe, keep: impl Fn(&str) -> bool) -> Wr
     for (tier, &depth) in recipe.depths.iter().enumerate() {
         writer.begin_tier(["R", "RG", "RGB"][tier]);
         if tier == 0 {
-            for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+            let config = recipe.config.as_ref().map(String::as_bytes);
+            let config = config.unwrap_or(checkpoint.file("config.json").unwrap());
+            writer.file("config.json", config);
+            for name in ["tokenizer.json", "tokenizer_config.json"] {
                 writer.file(name, checkpoint.file(name).unwrap());
             }
         }
