@@ -94,7 +94,7 @@ fn a_sequence_goes_on_from_any_point_as_if_it_had_never_gone_further() {
     for (name, model) in models(folder.path()) {
         let tokens = tokens(40, model.spec().vocabulary);
         let mut session = model.session(64).unwrap();
-        let mut run = |session: &mut _, tokens: &[u32]| -> Vec<f32> {
+        let run = |session: &mut _, tokens: &[u32]| -> Vec<f32> {
             model
                 .next_logits(&cpu, session, tokens, &mut NoObserver)
                 .unwrap()
@@ -321,7 +321,7 @@ fn containers_that_do_not_fit_their_configuration_are_refused_by_name() {
             "\"num_hidden_layers\": 1",
             "layers.1.",
         ),
-        ("LlamaForCausalLM", "Qwen3ForCausalLM", "q_norm"),
+        ("LlamaForCausalLM", "Qwen2ForCausalLM", "q_proj.bias"),
         (
             "\"vocab_size\": 290",
             "\"vocab_size\": \"290\"",
