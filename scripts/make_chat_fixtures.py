@@ -4,7 +4,7 @@
     venv/bin/pip install transformers==5.23.0 jinja2==3.1.6
     venv/bin/python scripts/make_chat_fixtures.py
 
-The templates in crates/lagar-engine/tests/fixtures/chat/*.jinja are written for these tests in the forms that published
+The templates in crates/lagar-engine/tests/chat_templates/*.jinja are written for these tests in the forms that published
 models use. For each, NAME.json gets one entry per conversation: the messages, whether the answer's beginning is
 asked for, and the text, or the message of the template's own exception. Dates are those of 2024-07-26.
 """
@@ -17,7 +17,7 @@ from unittest import mock
 import jinja2
 from transformers.utils import chat_template_utils
 
-FOLDER = Path(__file__).resolve().parent.parent / "crates/lagar-engine/tests/fixtures/chat"
+FOLDER = Path(__file__).resolve().parent.parent / "crates/lagar-engine/tests/chat_templates"
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 
 

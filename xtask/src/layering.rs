@@ -26,9 +26,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "lagar-format",
         ],
     ),
+    ("lagar-server", &["lagar-engine"]),
     (
         "lagar",
         &[
+            "lagar-server",
             "lagar-press",
             "lagar-engine",
             "lagar-kernels",

@@ -4,6 +4,7 @@
 mod bench_encode;
 mod layering;
 mod random;
+mod synth;
 mod train_tables;
 
 use anyhow::{Result, bail};
@@ -14,6 +15,8 @@ cargo xtask COMMAND
   train-tables        train the tables of lagar-codec and write them (--check: compare); minutes
   bench-encode        weights encoded per second and core, by depth and instruction set
   layering            checks the dependencies between crates
+  synth-checkpoint    writes a checkpoint with random weights in any shape
+  synth-pressed       writes a pressed file of random codes, for measuring speed
 ";
 
 fn main() -> Result<()> {
@@ -29,6 +32,8 @@ fn main() -> Result<()> {
                 .join("..")
                 .as_path(),
         ),
+        "synth-checkpoint" => synth::checkpoint(options),
+        "synth-pressed" => synth::pressed(options),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

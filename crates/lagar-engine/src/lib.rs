@@ -13,7 +13,7 @@ pub mod tokenizer;
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, TensorView};
 pub use error::EngineError;
-pub use generate::{GenerateOptions, GenerationConfig, Generator, StopReason};
+pub use generate::{GenerateOptions, GenerationConfig, Generator, ModelSequence, StopReason};
 pub use lagar_kernels::{KvCache, KvFormat};
 pub use model::{Activations, Model, ModelOptions, NoObserver, Observer, Session};
 pub use sampling::{Sampler, SamplingOptions};

@@ -15,7 +15,7 @@ struct Case {
 }
 
 fn fixture(file: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chat");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chat_templates");
     std::fs::read_to_string(folder.join(file)).unwrap()
 }
 

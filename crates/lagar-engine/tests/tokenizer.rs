@@ -169,6 +169,22 @@ fn truncation_and_padding_left_in_the_file_do_not_apply() {
 }
 
 #[test]
+fn special_tokens_have_no_text_even_if_they_are_normalized() {
+    // As in Llama 2's own file.
+    let mut json: serde_json::Value =
+        serde_json::from_slice(&fixture("llama2", "tokenizer.json")).unwrap();
+    for token in json["added_tokens"].as_array_mut().unwrap() {
+        token["normalized"] = true.into();
+    }
+    let json = json.to_string();
+    let tokenizer =
+        Tokenizer::from_bytes("t", json.as_bytes(), &TokenizerConfig::default()).unwrap();
+    let ids = tokenizer.encode("The mill").unwrap();
+    assert_eq!(tokenizer.decode(&ids).unwrap(), "The mill");
+    assert_eq!(stream(&tokenizer, &[], &ids).concat(), "The mill");
+}
+
+#[test]
 fn malformed_files_are_refused_with_the_files_name() {
     let good = fixture("llama3", "tokenizer.json");
     let config = TokenizerConfig::default();

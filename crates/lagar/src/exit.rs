@@ -201,8 +201,7 @@ mod tests {
 
     #[test]
     fn the_innermost_blame_under_any_context_decides() {
-        let failed: anyhow::Result<()> = Err(anyhow::anyhow!("disk on fire"));
-        assert_eq!(code(&failed.unwrap_err()), FAILED);
+        assert_eq!(code(&anyhow::anyhow!("disk on fire")), FAILED);
         for (blamed, expected) in [
             (Fault::Usage, USAGE),
             (Fault::Input, BAD_INPUT),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calendar::CalendarTime;
 use super::environment::{NAME, environment, refuse};
-use crate::{EngineError, TokenizerConfig};
+use crate::{EngineError, Model, TokenizerConfig};
 
 /// What a model without a template of its own gets: one line for each message, as in
 /// `User: Hello`, and `Assistant:` where the answer is to begin. Nothing was trained on exactly
@@ -79,6 +79,26 @@ impl ChatTemplate {
         let mut template = Self::new(own.unwrap_or(PLAIN), config)?;
         template.plain = own.is_none();
         Ok(template)
+    }
+
+    /// The template of a model, from its files as [`from_checkpoint`](Self::from_checkpoint).
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::ChatTemplate`] if the template does not parse, and those of
+    /// [`TokenizerConfig::from_json`].
+    pub fn of(model: &Model) -> Result<Self, EngineError> {
+        let config = match model.file("tokenizer_config.json") {
+            Some(bytes) => TokenizerConfig::from_json("tokenizer_config.json", bytes)?,
+            None => TokenizerConfig::default(),
+        };
+        let jinja = model
+            .file("chat_template.jinja")
+            .map(|bytes| {
+                std::str::from_utf8(bytes).map_err(|_| refusal("chat_template.jinja is not UTF-8"))
+            })
+            .transpose()?;
+        Self::from_checkpoint(jinja, &config)
     }
 
     /// A template from its source; `config` names the special tokens that it may use.

@@ -6,6 +6,8 @@ mod stream;
 pub use config::TokenizerConfig;
 pub use stream::TextStream;
 
+use std::collections::HashSet;
+
 use crate::EngineError;
 
 /// A checkpoint's tokenizer.
@@ -19,6 +21,9 @@ pub struct Tokenizer {
     vocabulary: usize,
     bos: Option<u32>,
     eos: Option<u32>,
+    /// Tokens without text. (The library's own test fails for special tokens that are normalized,
+    /// as Llama 2's are: it looks for their normalized form.)
+    special: HashSet<u32>,
     /// What the post-processor of `tokenizer.json` puts before a text.
     template_bos: Option<u32>,
     /// What [`encode`](Tokenizer::encode) puts there.
@@ -84,6 +89,11 @@ impl Tokenizer {
         };
         let bos = id("bos_token", config.bos_token())?;
         let eos = id("eos_token", config.eos_token())?;
+        let special = inner
+            .get_added_tokens_decoder()
+            .into_iter()
+            .filter_map(|(id, token)| token.special.then_some(id))
+            .collect();
         let letter = encode(&inner, "a", false)?;
         let template_bos = template_bos(&inner)?;
         let added_bos = match config.add_bos_token() {
@@ -97,6 +107,7 @@ impl Tokenizer {
             vocabulary,
             bos: bos.or(template_bos),
             eos,
+            special,
             template_bos,
             added_bos,
             letter,
@@ -186,8 +197,13 @@ impl Tokenizer {
     ///
     /// [`EngineError::Tokenize`] if the tokenizer's decoder fails.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, EngineError> {
+        let shown: Vec<u32> = tokens
+            .iter()
+            .copied()
+            .filter(|&token| !self.is_special(token))
+            .collect();
         self.inner
-            .decode(tokens, true)
+            .decode(&shown, false)
             .map_err(|error| EngineError::Tokenize {
                 action: format!("decode {} tokens", tokens.len()),
                 problem: error.to_string(),
@@ -211,10 +227,7 @@ impl Tokenizer {
     }
 
     fn is_special(&self, token: u32) -> bool {
-        let added = self.inner.get_added_vocabulary();
-        added
-            .simple_id_to_token(token)
-            .is_some_and(|content| added.is_special_token(&content))
+        self.special.contains(&token)
     }
 }
 

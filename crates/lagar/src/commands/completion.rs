@@ -3,11 +3,12 @@
 use crate::args::SamplingArgs;
 use crate::interrupt::Interrupt;
 use crate::terminal::{self, Streamed};
+use lagar_engine::Model;
 use lagar_engine::chat::{CalendarTime, ChatTemplate, Message, RenderOptions};
-use lagar_engine::generate::{GenerateOptions, GenerationConfig, Generator, Outcome, Sequence};
+use lagar_engine::generate::{
+    GenerateOptions, GenerationConfig, Generator, ModelSequence, Outcome,
+};
 use lagar_engine::sampling::SamplingOptions;
-use lagar_engine::tokenizer::TokenizerConfig;
-use lagar_engine::{EngineError, Model, NoObserver, Session};
 use lagar_kernels::Cpu;
 use std::io::IsTerminal;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -50,68 +51,24 @@ impl Completion {
 #[derive(Debug)]
 pub(super) struct Speaker<'a> {
     model: &'a Model,
-    generator: Generator<Running<'a>>,
+    generator: Generator<ModelSequence<'a>>,
     template: ChatTemplate,
     /// Tokens that end a text.
     eos: Vec<u32>,
     pub(super) sampling: SamplingOptions,
 }
 
-/// A model and one sequence of tokens.
-#[derive(Debug)]
-struct Running<'a> {
-    cpu: &'a Cpu,
-    model: &'a Model,
-    session: Session,
-}
-
-impl Sequence for Running<'_> {
-    fn len(&self) -> usize {
-        self.session.len()
-    }
-
-    fn context(&self) -> usize {
-        self.session.context()
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.session.truncate(len);
-    }
-
-    fn extend(&mut self, tokens: &[u32]) -> Result<&[f32], EngineError> {
-        self.model
-            .next_logits(self.cpu, &mut self.session, tokens, &mut NoObserver)
-    }
-}
-
 impl<'a> Speaker<'a> {
     /// With the sampling that the checkpoint recommends.
     pub(super) fn new(cpu: &'a Cpu, model: &'a Model) -> anyhow::Result<Self> {
-        let config = |name: &str| {
-            model
-                .file(name)
-                .map_or(Ok(GenerationConfig::default()), |bytes| {
-                    GenerationConfig::from_json(name, bytes)
-                })
-        };
-        let recommended = config("generation_config.json")?;
-        let mut eos = recommended.eos.clone();
-        if eos.is_empty() {
-            // Older checkpoints name it here only.
-            eos = config("config.json")?.eos;
-        }
-        eos.extend(model.tokenizer().eos());
-        let session = model.session(model.spec().context)?;
+        let config = GenerationConfig::of(model)?;
+        let sequence = ModelSequence::new(model, cpu, model.spec().context)?;
         Ok(Self {
             model,
-            generator: Generator::new(Running {
-                cpu,
-                model,
-                session,
-            }),
-            template: template(model)?,
-            eos,
-            sampling: recommended.sampling(SAMPLING),
+            generator: Generator::new(sequence),
+            template: ChatTemplate::of(model)?,
+            sampling: config.sampling(SAMPLING),
+            eos: config.eos,
         })
     }
 
@@ -119,10 +76,7 @@ impl<'a> Speaker<'a> {
     pub(super) fn with_options(mut self, args: &SamplingArgs) -> Self {
         let sampling = &mut self.sampling;
         if args.greedy {
-            *sampling = SamplingOptions {
-                repeat_penalty: sampling.repeat_penalty,
-                ..SamplingOptions::GREEDY
-            };
+            *sampling = SamplingOptions::GREEDY;
         }
         let set = |to: &mut f32, from: Option<f32>| *to = from.unwrap_or(*to);
         set(&mut sampling.temperature, args.temperature);
@@ -188,18 +142,6 @@ impl<'a> Speaker<'a> {
             outcome: generation.finish(),
         })
     }
-}
-
-fn template(model: &Model) -> anyhow::Result<ChatTemplate> {
-    let name = "tokenizer_config.json";
-    let config = match model.file(name) {
-        Some(bytes) => TokenizerConfig::from_json(name, bytes)?,
-        None => TokenizerConfig::default(),
-    };
-    let jinja = model
-        .file("chat_template.jinja")
-        .map(String::from_utf8_lossy);
-    Ok(ChatTemplate::from_checkpoint(jinja.as_deref(), &config)?)
 }
 
 /// A seed that differs from run to run.

@@ -70,11 +70,14 @@ pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
         }
         result => result?,
     };
-    if report.resumed_units > 0 {
-        context.messages.say(&format!(
-            "{} finished parts of an earlier press were taken over",
-            report.resumed_units
-        ));
+    match report.resumed_units {
+        0 => {}
+        1 => context
+            .messages
+            .say("one finished part of an earlier press was taken over"),
+        n => context.messages.say(&format!(
+            "{n} finished parts of an earlier press were taken over"
+        )),
     }
     let pressed = Pressed {
         inspection: Inspection::of(&args.output, false)?,

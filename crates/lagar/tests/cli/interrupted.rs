@@ -85,7 +85,7 @@ fn a_killed_press_resumes_to_the_same_bytes() {
     // The number of threads does not matter either.
     resumed.extend(["--threads".to_owned(), "1".to_owned()]);
     let finished = lagar(&resumed);
-    assert!(finished.stderr.contains("going on"), "{finished:?}");
+    assert!(finished.stderr.contains("taken over"), "{finished:?}");
     finished.ok();
     assert!(!partial(&killed).exists());
 

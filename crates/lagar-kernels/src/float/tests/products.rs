@@ -37,17 +37,6 @@ fn dense(bytes: &[u8], format: usize) -> DenseWeight<'_> {
 }
 
 /// Aᵀ B in f64.
-fn plain_product(a: &[f32], b: &[f32], m: usize, n: usize, k: usize) -> Vec<f64> {
-    let mut c = vec![0.0; m * n];
-    for l in 0..k {
-        for i in 0..m {
-            for j in 0..n {
-                c[i * n + j] += f64::from(a[l * m + i]) * f64::from(b[l * n + j]);
-            }
-        }
-    }
-    c
-}
 
 proptest! {
     #[test]

@@ -6,7 +6,8 @@ use std::fmt::Write;
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 64.0;
-const RIGHT: f64 = 20.0;
+/// Room for the label of the last dot.
+const RIGHT: f64 = 60.0;
 const TOP: f64 = 20.0;
 const BOTTOM: f64 = 52.0;
 
@@ -135,18 +136,16 @@ fn series(svg: &mut String, points: &[(f64, f64, String, String)]) {
         r#"<polyline class="series" points="{}"/>"#,
         path.join(" ")
     );
+    let mut last: Option<(f64, f64)> = None;
     for (x, y, label, tip) in points {
-        // A label that would leave the picture stands to the left of its dot.
-        let (dx, anchor) = if *x > WIDTH - RIGHT - 90.0 {
-            (-9.0, "end")
-        } else {
-            (9.0, "start")
-        };
+        // Above its dot, or below where it would run into the label before it.
+        let crowded = last.is_some_and(|(lx, ly)| (x - lx).abs() < 50.0 && (y - ly).abs() < 24.0);
+        let at = if crowded { y + 17.0 } else { y - 8.0 };
+        last = Some((*x, *y));
         let _ = writeln!(
             svg,
-            r#"<circle class="dot" cx="{x:.1}" cy="{y:.1}" r="5"><title>{tip}</title></circle><text class="label" x="{:.1}" y="{:.1}" text-anchor="{anchor}">{label}</text>"#,
-            x + dx,
-            y - 8.0
+            r#"<circle class="dot" cx="{x:.1}" cy="{y:.1}" r="5"><title>{tip}</title></circle><text class="label" x="{:.1}" y="{at:.1}">{label}</text>"#,
+            x + 8.0
         );
     }
 }
