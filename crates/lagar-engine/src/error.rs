@@ -71,9 +71,9 @@ pub enum EngineError {
         supported: String,
     },
 
-    /// A safetensors file (or its index) is malformed as a whole.
+    /// A file is malformed as a whole.
     #[error("{file}: {problem}")]
-    Safetensors {
+    Malformed {
         /// The file.
         file: String,
         /// What is wrong, with the figures.

@@ -75,6 +75,9 @@ fn weights(header: &str, data: &[u8]) -> Vec<u8> {
 fn every_fixture_opens_and_its_tensors_are_in_place() {
     for folder in fs::read_dir(fixture("")).unwrap() {
         let folder = folder.unwrap().path();
+        if !folder.join("expected.json").exists() {
+            continue;
+        }
         let checkpoint = Checkpoint::open(&folder).unwrap();
         for spec in checkpoint.spec().tensors() {
             let tensor = checkpoint.tensor(&spec.name).unwrap();

@@ -89,7 +89,7 @@ pub(super) fn weights(folder: &Path) -> Result<Weights, EngineError> {
     for shard in &shards {
         if !folder.join(shard).is_file() {
             let users = placed.values().filter(|used| *used == shard).count();
-            return Err(EngineError::Safetensors {
+            return Err(EngineError::Malformed {
                 file,
                 problem: format!("names {shard} for {users} tensors, but that file is missing"),
             });

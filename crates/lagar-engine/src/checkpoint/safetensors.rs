@@ -34,7 +34,7 @@ pub struct Entry {
 /// tensor twice; ranges with holes, overlaps or the wrong length; a file that is too short or too
 /// long for its tensors.
 pub fn parse(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, Entry>, EngineError> {
-    let whole = |problem: String| EngineError::Safetensors {
+    let whole = |problem: String| EngineError::Malformed {
         file: file.into(),
         problem,
     };

@@ -41,16 +41,6 @@ impl Model {
         let config = container.file("config.json")?;
         let spec = ModelSpec::from_config(&format!("{file}: config.json"), &config)?;
         check_names(&container, &spec, &file)?;
-        let parameters = container.index().parameters;
-        if parameters != spec.parameters() {
-            return Err(EngineError::Safetensors {
-                file,
-                problem: format!(
-                    "the index says {parameters} parameters, but config.json describes {}",
-                    spec.parameters()
-                ),
-            });
-        }
         let mut files = Vec::new();
         for stored in &container.index().files {
             let bytes = container.file(&stored.name)?;
@@ -64,6 +54,16 @@ impl Model {
             transforms: RefCell::default(),
         };
         let parts = Parts::new(&spec, &source, files, file_bytes)?;
+        let parameters = container.index().parameters;
+        if parameters != spec.parameters() {
+            return Err(EngineError::Malformed {
+                file: source.file,
+                problem: format!(
+                    "the index says {parameters} parameters, but config.json describes {}",
+                    spec.parameters()
+                ),
+            });
+        }
         Self::from_parts(parts, options)
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 
 /// Scratch for every pass that runs at the same time; usually one.
 #[derive(Debug, Default)]
-pub(super) struct ScratchPool(Mutex<Vec<Box<Scratch>>>);
+pub(super) struct ScratchPool(Mutex<Vec<Scratch>>);
 
 impl ScratchPool {
     /// Runs a function with scratch of its own.

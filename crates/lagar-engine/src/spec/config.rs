@@ -16,7 +16,7 @@ pub(crate) struct Config<'a> {
 
 impl<'a> Config<'a> {
     pub(crate) fn new(file: &'a str, value: &'a Value) -> Result<Self, EngineError> {
-        let map = value.as_object().ok_or_else(|| EngineError::Safetensors {
+        let map = value.as_object().ok_or_else(|| EngineError::Malformed {
             file: file.into(),
             problem: "expected a JSON object at the top".into(),
         })?;

@@ -240,7 +240,7 @@ fn stretched_rotary_frequencies_are_those_of_transformers() {
                 0.0025,
                 0.00079056947,
                 0.00025,
-                7.9056947e-5,
+                7.905_695e-5,
             ],
             1.1386294,
         ),

@@ -12,11 +12,13 @@ use lagar_format::{
 };
 
 /// What to write; the default is one tier of 2 bits.
-pub struct Recipe {
+pub(crate) struct Recipe {
     /// For each tier, the depth of its stage.
-    pub depths: Vec<u8>,
+    pub(crate) depths: Vec<u8>,
     /// Group 0 of every stage has depth 0.
-    pub with_empty_groups: bool,
+    pub(crate) with_empty_groups: bool,
+    /// A `config.json` to store instead of the checkpoint's.
+    pub(crate) config: Option<String>,
 }
 
 impl Default for Recipe {
@@ -24,6 +26,7 @@ impl Default for Recipe {
         Self {
             depths: vec![2],
             with_empty_groups: false,
+            config: None,
         }
     }
 }
@@ -53,14 +56,14 @@ impl Random {
 
 /// Writes a pressed file in the shape of the checkpoint in `folder`, as `name` beside nothing else
 /// in `into`.
-pub fn write(folder: &Path, recipe: &Recipe, into: &Path, name: &str) -> PathBuf {
+pub(crate) fn write(folder: &Path, recipe: &Recipe, into: &Path, name: &str) -> PathBuf {
     let path = into.join(name);
     writer(folder, recipe, |_| true).write(&path).unwrap();
     path
 }
 
 /// The same, leaving out tensors.
-pub fn writer(folder: &Path, recipe: &Recipe, keep: impl Fn(&str) -> bool) -> Writer {
+pub(crate) fn writer(folder: &Path, recipe: &Recipe, keep: impl Fn(&str) -> bool) -> Writer {
     let checkpoint = Checkpoint::open(folder).unwrap();
     let spec = checkpoint.spec();
     let mut random = Random(1);
@@ -83,7 +86,10 @@ pub fn writer(folder: &Path, recipe: &Recipe, keep: impl Fn(&str) -> bool) -> Wr
     for (tier, &depth) in recipe.depths.iter().enumerate() {
         writer.begin_tier(["R", "RG", "RGB"][tier]);
         if tier == 0 {
-            for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+            let config = recipe.config.as_ref().map(String::as_bytes);
+            let config = config.unwrap_or(checkpoint.file("config.json").unwrap());
+            writer.file("config.json", config);
+            for name in ["tokenizer.json", "tokenizer_config.json"] {
                 writer.file(name, checkpoint.file(name).unwrap());
             }
         }
