@@ -81,6 +81,14 @@ pub enum CodecError {
         /// Its depth.
         depth: u8,
     },
+    /// A lead byte or a padding byte of a stage's codes is not zero.
+    #[error("byte {offset} of the codes is {found}; it must be zero")]
+    NotZero {
+        /// Its position in the codes.
+        offset: usize,
+        /// Its value.
+        found: u8,
+    },
     /// A stage's codes would not fit the address space.
     #[error("a stage of {rows} × {cols} weights is too large for this machine's address space")]
     TooLarge {

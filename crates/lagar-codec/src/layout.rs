@@ -208,6 +208,31 @@ impl StageLayout {
         start..start + bits / 8
     }
 
+    /// Checks that a tile's lead byte and the padding at the end are zero: fast paths read them as
+    /// if they were.
+    ///
+    /// # Errors
+    ///
+    /// The first byte that is not zero.
+    ///
+    /// # Panics
+    ///
+    /// If `codes` is shorter than [`StageLayout::codes_len`].
+    pub fn check_codes(&self, codes: &[u8]) -> Result<(), CodecError> {
+        let tiles = (0..self.tile_rows())
+            .flat_map(|tr| (0..self.groups()).map(move |g| (tr, g)))
+            .filter(|&(_, g)| self.depths[g] > 0)
+            .map(|(tr, g)| self.codes_offset(tr, g));
+        let padding = self.codes_len() - CODES_PADDING..self.codes_len();
+        match tiles.chain(padding).find(|&at| codes[at] != 0) {
+            Some(offset) => Err(CodecError::NotZero {
+                offset,
+                found: codes[offset],
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Where in `scales` the scales of tile row `tr` and group `g` begin; there are `tile_height(tr)`
     /// of them if the group's depth is not 0.
     pub fn scales_offset(&self, tr: usize, g: usize) -> usize {

@@ -177,3 +177,23 @@ fn every_trained_table_loads_and_low_depths_are_split() {
     let bytes: Vec<i8> = (0..=255u8).map(|w| w as i8).collect();
     assert_eq!(Table::trained(8, 8).levels(), bytes);
 }
+
+#[test]
+fn lead_bytes_and_padding_must_be_zero() {
+    let layout = StageLayout::new(300, 300, &[2, 0, 3]).unwrap();
+    let mut codes = vec![0xffu8; layout.codes_len()];
+    let padding = codes.len() - 64..codes.len();
+    let tiles = [(0, 0), (0, 2), (1, 0), (1, 2)].map(|(tr, g)| layout.tile_range(tr, g).start);
+    for at in tiles.into_iter().chain(padding) {
+        let error = layout.check_codes(&codes).unwrap_err();
+        assert_eq!(
+            error,
+            CodecError::NotZero {
+                offset: at,
+                found: 255
+            }
+        );
+        codes[at] = 0;
+    }
+    layout.check_codes(&codes).unwrap();
+}

@@ -223,10 +223,12 @@ impl TierSource<'_> {
             scales: self.container.part(record.scales)?,
             row_scales: self.container.part(row_scales)?,
         };
-        match stage.view() {
-            Ok(_) => Ok(stage),
-            Err(error) => Err(self.fault(name, error.to_string())),
+        if let Err(error) = stage.view() {
+            return Err(self.fault(name, error.to_string()));
         }
+        let checked = stage.layout.check_codes(&stage.codes);
+        checked.map_err(self.code_fault(name))?;
+        Ok(stage)
     }
 }
 
