@@ -336,12 +336,7 @@ impl Pressing<'_> {
             .collect::<Result<_, _>>()?;
         let readers: Vec<_> = tensors
             .iter()
-            .map(|tensor| {
-                move |first: usize, out: &mut [f32]| {
-                    tensor.read_f32(first * width, out);
-                    Ok(())
-                }
-            })
+            .map(|tensor| move |first: usize, out: &mut [f32]| tensor.read_f32(first * width, out))
             .collect();
         let jobs: Vec<Job<'_>> = tensors
             .iter()

@@ -28,7 +28,7 @@ pub(crate) struct Job<'a> {
     /// Shape and depths.
     pub(crate) layout: StageLayout,
     /// Reads rows `first..` of the weight matrix (row-major, as many as fit) as f32.
-    pub(crate) rows: &'a (dyn Fn(usize, &mut [f32]) -> Result<(), PressError> + Sync),
+    pub(crate) rows: &'a (dyn Fn(usize, &mut [f32]) + Sync),
 }
 
 /// What the linears of one site share.
@@ -66,7 +66,7 @@ pub(crate) fn encode_site(
         let result = if progress.cancelled() {
             Err(PressError::Interrupted)
         } else {
-            encode_strip(cpu, code, &jobs[job], strip)
+            Ok(encode_strip(cpu, code, &jobs[job], strip))
         };
         let layout = &jobs[job].layout;
         progress.advance((layout.tile_height(strip) * layout.padded_cols()) as u64);
@@ -98,12 +98,7 @@ pub(crate) fn encode_site(
 }
 
 /// Encodes rows `256 · strip ..` of one linear.
-fn encode_strip(
-    cpu: &Cpu,
-    code: &SiteCode<'_>,
-    job: &Job<'_>,
-    strip: usize,
-) -> Result<Strip, PressError> {
+fn encode_strip(cpu: &Cpu, code: &SiteCode<'_>, job: &Job<'_>, strip: usize) -> Strip {
     let layout = &job.layout;
     let width = layout.padded_cols();
     let height = layout.tile_height(strip);
@@ -112,7 +107,7 @@ fn encode_strip(
     let mut weights = vec![0f32; height * width];
     {
         let mut original = vec![0f32; stored * layout.cols()];
-        (job.rows)(first, &mut original)?;
+        (job.rows)(first, &mut original);
         cpu.transform(
             code.transform,
             &original,
@@ -148,7 +143,7 @@ fn encode_strip(
     for g in 0..layout.groups() {
         encoder.group(g, &mut result);
     }
-    Ok(result)
+    result
 }
 
 /// The bf16 bits of a row's scale: the largest root mean square of its groups in units of the
@@ -362,7 +357,6 @@ mod tests {
         let layout = StageLayout::new(rows, width, &vec![bits; padded.div_ceil(GROUP)]).unwrap();
         let read = |first: usize, out: &mut [f32]| {
             out.copy_from_slice(&weights[first * width..][..out.len()]);
-            Ok(())
         };
         let table = Table::trained(bits, 8);
         let code = SiteCode {

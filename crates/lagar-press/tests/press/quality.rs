@@ -11,7 +11,7 @@ use crate::support::{cpu, evaluation_text, novels, press_quietly};
 fn divergence_whole_file_size_and_agreement_stay_within_their_bounds() {
     let folder = tempfile::tempdir().unwrap();
     let cpu = cpu(2);
-    let original = Model::open(&novels(), None, &ModelOptions::default()).unwrap();
+    let original = Model::open(novels(), None, &ModelOptions::default()).unwrap();
     for (bits, kl, agreement) in [(2, 0.26, 0.70), (3, 0.048, 0.85), (4, 0.0125, 0.92)] {
         let output = folder.path().join(format!("{bits}.lagar"));
         let mut options = PressOptions::default();

@@ -97,8 +97,8 @@ fn a_text_without_tokens_and_impossible_depths_are_refused() {
 
 #[test]
 fn models_of_different_vocabularies_are_not_compared() {
-    let open = |name: &str| Model::open(&fixture(name), None, &ModelOptions::default()).unwrap();
-    let novels = Model::open(&crate::support::novels(), None, &ModelOptions::default()).unwrap();
+    let open = |name: &str| Model::open(fixture(name), None, &ModelOptions::default()).unwrap();
+    let novels = Model::open(crate::support::novels(), None, &ModelOptions::default()).unwrap();
     let options = EvaluationOptions::default();
     let error = evaluate(
         &cpu(1),
