@@ -5,14 +5,14 @@ use lagar_press::{EvaluationOptions, PressOptions, Silent, evaluate};
 
 use crate::support::{cpu, evaluation_text, novels, press_quietly};
 
-/// Divergence on 12,288 tokens, calibrated on the repository's excerpt, has been measured at about
-/// 0.23, 0.039 and 0.0105; the bounds leave room for a different text, not for a worse code.
+/// Over several seeds, the repository's excerpts have given about 0.228 (0.219–0.237), 0.040 and 0.0103
+/// (0.0099–0.0108) on 12,288 tokens; the bounds leave room for fewer tokens, not for a worse code.
 #[test]
 fn divergence_whole_file_size_and_agreement_stay_within_their_bounds() {
     let folder = tempfile::tempdir().unwrap();
     let cpu = cpu(2);
     let original = Model::open(novels(), None, &ModelOptions::default()).unwrap();
-    for (bits, kl, agreement) in [(2, 0.26, 0.70), (3, 0.048, 0.85), (4, 0.0125, 0.92)] {
+    for (bits, kl, agreement) in [(2, 0.26, 0.64), (3, 0.048, 0.82), (4, 0.0125, 0.90)] {
         let output = folder.path().join(format!("{bits}.lagar"));
         let mut options = PressOptions::default();
         options.bits = bits;

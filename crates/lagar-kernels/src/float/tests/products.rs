@@ -36,7 +36,6 @@ fn dense(bytes: &[u8], format: usize) -> DenseWeight<'_> {
     [DenseWeight::F32, DenseWeight::Bf16, DenseWeight::F16][format](bytes)
 }
 
-/// Aᵀ B in f64.
 
 proptest! {
     #[test]
