@@ -36,7 +36,6 @@ fn dense(bytes: &[u8], format: usize) -> DenseWeight<'_> {
     [DenseWeight::F32, DenseWeight::Bf16, DenseWeight::F16][format](bytes)
 }
 
-
 proptest! {
     #[test]
     fn dense_products_are_their_definition_and_do_not_depend_on_the_batch(
