@@ -1,8 +1,8 @@
 //! Presses checkpoints: calibration, encoding, evaluation, export.
 //!
-//! [`press`] streams real text through the original model block by block, sums the second moments
+//! [`press()`] streams real text through the original model block by block, sums the second moments
 //! of every linear's input, and codes each weight matrix against them.
-//! [`evaluate`] says how good a model is, alone or beside its original.
+//! [`evaluate()`] says how good a model is, alone or beside its original.
 
 mod assemble;
 mod calibration;
