@@ -12,27 +12,30 @@ pub(crate) fn windows(
     tokens: usize,
     context: usize,
 ) -> Result<Windows, PressError> {
-    let windows = tokenize(tokenizer, text, Some(tokens), context)?;
-    if windows.is_empty() {
-        return Err(PressError::TextTooShort {
-            purpose: "calibration",
-            tokens: windows.text_tokens(),
-            needed: 2,
-        });
-    }
-    Ok(windows)
+    tokenize(tokenizer, text, Some(tokens), context, "calibration")
 }
 
-/// Tokenizes a text once and cuts it into windows.
+/// Tokenizes a text once and cuts it into windows, at least one; `purpose` says in errors what the
+/// text is for.
 pub(crate) fn tokenize(
     tokenizer: &Tokenizer,
     text: &str,
     tokens: Option<usize>,
     context: usize,
+    purpose: &'static str,
 ) -> Result<Windows, PressError> {
     let mut ids = tokenizer.encode_plain(text)?;
     if let Some(limit) = tokens {
         ids.truncate(limit);
     }
-    Ok(Windows::new(ids, tokenizer.added_bos(), context))
+    let tokens = ids.len();
+    let windows = Windows::new(ids, tokenizer.added_bos(), context);
+    if windows.is_empty() {
+        return Err(PressError::TextTooShort {
+            purpose,
+            tokens,
+            needed: 2,
+        });
+    }
+    Ok(windows)
 }

@@ -69,6 +69,48 @@ pub enum PressError {
         /// What differs.
         what: String,
     },
+    /// The name for work in progress is taken by something that is not ours.
+    #[error("{}: {what}; move it away, or choose another output", path.display())]
+    Occupied {
+        /// The folder of work in progress.
+        path: PathBuf,
+        /// What is there.
+        what: String,
+    },
+    /// Another press works on the same output.
+    #[error("{}: another press is working there; wait for it, or choose another output", path.display())]
+    Busy {
+        /// The folder of work in progress.
+        path: PathBuf,
+    },
+    /// The output would take the place of something that the press reads.
+    #[error("cannot write {}: the press reads {what} from there; choose another output", path.display())]
+    OutputIsInput {
+        /// The output.
+        path: PathBuf,
+        /// What it would replace.
+        what: String,
+    },
+    /// A weight matrix has a row of values too large to be coded.
+    #[error("{tensor}: row {row} is too large to be pressed: its scale would not be finite")]
+    TooLarge {
+        /// The tensor's name.
+        tensor: String,
+        /// The row of the matrix.
+        row: usize,
+    },
+    /// A model's predictions are not numbers.
+    #[error(
+        "{model} gives {value} as a logit on this text (position {position} of a window); its weights overflow or the file is damaged"
+    )]
+    Logits {
+        /// `the model` or `the reference`.
+        model: &'static str,
+        /// The logit: NaN or an infinity.
+        value: f32,
+        /// Position in the window of the token that was to be predicted.
+        position: usize,
+    },
     /// Two models that are compared do not share a vocabulary.
     #[error(
         "the reference has {reference} output tokens and the model {model}; they must share a vocabulary"

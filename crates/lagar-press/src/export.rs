@@ -98,13 +98,11 @@ pub fn export(
             source,
         });
     }
+    // Not the name of a press's work in progress, and of its own for every process.
     let mut name = dir.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
+    name.push(format!(".export-{}", std::process::id()));
     let temporary = dir.with_file_name(name);
-    if temporary.exists() {
-        fs::remove_dir_all(&temporary).map_err(io(&temporary))?;
-    }
-    fs::create_dir_all(&temporary).map_err(io(&temporary))?;
+    fs::create_dir(&temporary).map_err(io(&temporary))?;
     let written = write_folder(cpu, model, &temporary, dtype, progress).and_then(|()| {
         fs::rename(&temporary, dir).map_err(io(dir))?;
         Ok(())

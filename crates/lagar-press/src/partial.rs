@@ -1,12 +1,19 @@
 //! `FILE.partial/`: work in progress, one file per finished unit, keyed by everything that decides
 //! the result's bytes.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use lagar_format::os;
 use serde::{Deserialize, Serialize};
 
 use crate::{PressError, PressOptions};
+
+const KEY: &str = "key.json";
+const NEW_KEY: &str = "key.tmp";
+const LOCK: &str = "lock";
+const FINISHED: &str = "finished.lagar";
 
 /// What the bytes of a press depend on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,48 +43,56 @@ impl Key {
     }
 }
 
-/// The folder of work in progress of one output file.
+/// The folder of work in progress of one output file, held by one press at a time.
 #[derive(Debug)]
 pub(crate) struct Partial {
     dir: PathBuf,
+    /// Locked until it is dropped, or the process ends in whatever way.
+    _lock: File,
 }
 
 impl Partial {
     /// Opens the folder beside `output`. Without `resume`, what an earlier press left is removed;
-    /// with it, the keys must agree (an absent folder is simply begun).
+    /// with it, the keys must agree (an absent folder is simply begun). A folder with anything in
+    /// it that no press makes is left alone.
     pub(crate) fn open(output: &Path, key: &Key, resume: bool) -> Result<Self, PressError> {
         let mut name = output.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
         let dir = output.with_file_name(name);
-        let io = |source| PressError::Io {
+        let refuse = |what: String| PressError::Occupied {
             path: dir.clone(),
-            source,
+            what,
         };
-        let key_path = dir.join("key.json");
-        if dir.exists() {
-            if !resume {
-                fs::remove_dir_all(&dir).map_err(io)?;
-            } else if let Ok(bytes) = fs::read(&key_path) {
-                let found: Key =
-                    serde_json::from_slice(&bytes).map_err(|_| PressError::Mismatch {
-                        path: dir.clone(),
-                        what: "a key that cannot be read".to_owned(),
-                    })?;
+        if dir.symlink_metadata().is_ok_and(|kind| !kind.is_dir()) {
+            return Err(refuse("is not a folder".to_owned()));
+        }
+        fs::create_dir_all(&dir).map_err(|e| io_at(&dir, e))?;
+        if let Some(name) = foreign(&dir)? {
+            return Err(refuse(format!("holds {name}, which is no part of a press")));
+        }
+        let lock = lock(&dir)?;
+        let partial = Self { dir, _lock: lock };
+        let key_path = partial.dir.join(KEY);
+        match fs::read(&key_path) {
+            Ok(bytes) if resume => {
+                let mismatch = |what: &str| PressError::Mismatch {
+                    path: partial.dir.clone(),
+                    what: what.to_owned(),
+                };
+                let found: Key = serde_json::from_slice(&bytes)
+                    .map_err(|_| mismatch("a key that cannot be read"))?;
                 if let Some(what) = key.difference(&found) {
-                    return Err(PressError::Mismatch {
-                        path: dir,
-                        what: what.to_owned(),
-                    });
+                    return Err(mismatch(what));
                 }
             }
+            // Without a key nobody knows what the units there belong to.
+            _ => partial.clear()?,
         }
-        fs::create_dir_all(&dir).map_err(io)?;
         let text = serde_json::to_vec_pretty(key).expect("plain data serialises");
-        fs::write(&key_path, text).map_err(|source| PressError::Io {
-            path: key_path,
-            source,
-        })?;
-        Ok(Self { dir })
+        let temporary = partial.dir.join(NEW_KEY);
+        fs::write(&temporary, text).map_err(|e| io_at(&temporary, e))?;
+        os::replace_atomically(&temporary, &key_path)?;
+        Ok(partial)
     }
 
     /// Where a unit's file lies.
@@ -87,14 +102,140 @@ impl Partial {
 
     /// Where the finished file is written before it gets its name.
     pub(crate) fn output(&self) -> PathBuf {
-        self.dir.join("finished.lagar")
+        self.dir.join(FINISHED)
     }
 
     /// Removes the folder and everything in it.
     pub(crate) fn remove(self) -> Result<(), PressError> {
-        fs::remove_dir_all(&self.dir).map_err(|source| PressError::Io {
-            path: self.dir.clone(),
-            source,
+        self.clear()?;
+        let lock = self.dir.join(LOCK);
+        fs::remove_file(&lock).map_err(|e| io_at(&lock, e))?;
+        match fs::remove_dir(&self.dir) {
+            // Another press has begun there.
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            removed => removed.map_err(|e| io_at(&self.dir, e)),
+        }
+    }
+
+    /// Removes everything but the lock; the key first, so that nothing is left that looks finished.
+    fn clear(&self) -> Result<(), PressError> {
+        let mut names = names(&self.dir)?;
+        names.sort_by_key(|name| name != KEY);
+        for name in names.iter().filter(|name| *name != LOCK) {
+            let path = self.dir.join(name);
+            fs::remove_file(&path).map_err(|e| io_at(&path, e))?;
+        }
+        Ok(())
+    }
+}
+
+fn io_at(path: &Path, source: io::Error) -> PressError {
+    PressError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn names(dir: &Path) -> Result<Vec<String>, PressError> {
+    let entries = fs::read_dir(dir).map_err(|e| io_at(dir, e))?;
+    entries
+        .map(|entry| {
+            let entry = entry.map_err(|e| io_at(dir, e))?;
+            Ok(entry.file_name().to_string_lossy().into_owned())
         })
+        .collect()
+}
+
+/// Something in the folder that a press does not make.
+fn foreign(dir: &Path) -> Result<Option<String>, PressError> {
+    let own = |name: &str| {
+        [KEY, NEW_KEY, LOCK, FINISHED].contains(&name)
+            || [".unit", ".tmp"].iter().any(|end| name.ends_with(end))
+    };
+    Ok(names(dir)?.into_iter().find(|name| !own(name)))
+}
+
+/// Keeps a second press out. Where the file system has no locks, nothing does.
+fn lock(dir: &Path) -> Result<File, PressError> {
+    let path = dir.join(LOCK);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|e| io_at(&path, e))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(PressError::Busy { path: dir.into() }),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(bits: u8) -> Key {
+        let options = PressOptions {
+            bits,
+            ..PressOptions::default()
+        };
+        Key {
+            version: "1".to_owned(),
+            options,
+            checkpoint: "c".to_owned(),
+            text: "t".to_owned(),
+        }
+    }
+
+    #[test]
+    fn one_press_at_a_time_works_on_an_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("a.lagar");
+        let first = Partial::open(&output, &key(2), false).unwrap();
+        fs::write(first.unit("head"), b"unit").unwrap();
+        for resume in [false, true] {
+            let error = Partial::open(&output, &key(4), resume).unwrap_err();
+            assert!(matches!(error, PressError::Busy { .. }), "{error}");
+            assert!(first.unit("head").exists());
+        }
+        drop(first);
+        let error = Partial::open(&output, &key(4), true).unwrap_err();
+        assert!(matches!(error, PressError::Mismatch { .. }), "{error}");
+        let again = Partial::open(&output, &key(2), true).unwrap();
+        assert!(again.unit("head").exists());
+        again.remove().unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn units_without_a_key_are_not_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("a.lagar");
+        let first = Partial::open(&output, &key(2), false).unwrap();
+        let unit = first.unit("head");
+        fs::write(&unit, b"unit").unwrap();
+        drop(first);
+        fs::remove_file(unit.with_file_name(KEY)).unwrap();
+        let _again = Partial::open(&output, &key(4), true).unwrap();
+        assert!(!unit.exists());
+    }
+
+    #[test]
+    fn what_no_press_made_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("a.lagar");
+        let theirs = folder.path().join("a.lagar.partial");
+        fs::write(&theirs, b"a file").unwrap();
+        let error = Partial::open(&output, &key(2), false).unwrap_err();
+        assert!(error.to_string().contains("not a folder"), "{error}");
+        fs::remove_file(&theirs).unwrap();
+        fs::create_dir(&theirs).unwrap();
+        fs::write(theirs.join("diary.txt"), b"mine").unwrap();
+        for resume in [false, true] {
+            let error = Partial::open(&output, &key(2), resume).unwrap_err();
+            assert!(error.to_string().contains("diary.txt"), "{error}");
+        }
+        assert_eq!(fs::read(theirs.join("diary.txt")).unwrap(), b"mine");
+        assert_eq!(fs::read_dir(&theirs).unwrap().count(), 1);
     }
 }

@@ -1,9 +1,11 @@
 //! Pressing a checkpoint: the order of the work.
 
+use std::io::{Error, ErrorKind};
 use std::path::Path;
 use std::time::Instant;
 
 use lagar_codec::{GROUP, StageLayout, Table, Transform};
+use lagar_engine::generate::GenerationConfig;
 use lagar_engine::{Checkpoint, Model, ModelOptions, Observer, Site};
 use lagar_format::{SourceFile, os};
 use lagar_kernels::Cpu;
@@ -79,7 +81,10 @@ pub fn press(
         return Err(PressError::Bits { bits: options.bits });
     }
     let checkpoint = Checkpoint::open(request.checkpoint)?;
+    check_output(request.output, &checkpoint)?;
     let model = Model::from_checkpoint(checkpoint.clone(), &ModelOptions::default())?;
+    // Otherwise the first to complain would be whoever runs the file.
+    GenerationConfig::of(&model)?;
     let spec = model.spec();
     let context = options.context.min(spec.context);
     let windows = calibration::windows(model.tokenizer(), request.text, options.tokens, context)?;
@@ -130,6 +135,38 @@ pub fn press(
         resumed_units,
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// The output may take the place of an older file, but not of one of the checkpoint's own, nor of
+/// a device.
+fn check_output(output: &Path, checkpoint: &Checkpoint) -> Result<(), PressError> {
+    let io = |source| PressError::Io {
+        path: output.to_owned(),
+        source,
+    };
+    let kind = match output.metadata() {
+        Ok(kind) => kind,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(io(e)),
+    };
+    if !kind.is_file() {
+        return Err(io(Error::new(
+            ErrorKind::InvalidInput,
+            "is there already, and not a plain file that can be replaced",
+        )));
+    }
+    let place = output.canonicalize().map_err(io)?;
+    let reads = |name: &str| {
+        let own = checkpoint.path().join(name).canonicalize();
+        own.is_ok_and(|own| own == place)
+    };
+    match checkpoint.files().iter().find(|(name, _)| reads(name)) {
+        None => Ok(()),
+        Some((name, _)) => Err(PressError::OutputIsInput {
+            path: output.to_owned(),
+            what: name.clone(),
+        }),
+    }
 }
 
 /// Opens the finished file as a user's program would: checks every byte, builds the model.
@@ -343,6 +380,7 @@ impl Pressing<'_> {
             .zip(&readers)
             .map(|(tensor, rows)| {
                 Ok(Job {
+                    name: tensor.name(),
                     layout: StageLayout::new(tensor.shape()[0], width, &depths)?,
                     rows,
                 })

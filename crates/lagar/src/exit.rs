@@ -124,11 +124,13 @@ fn code(error: &anyhow::Error) -> u8 {
 fn press_code(error: &PressError) -> u8 {
     match error {
         PressError::Interrupted => INTERRUPTED,
-        PressError::Bits { .. } => USAGE,
+        PressError::Bits { .. } | PressError::OutputIsInput { .. } => USAGE,
         PressError::NotFinite { .. }
         | PressError::Hessian { .. }
         | PressError::TextTooShort { .. }
         | PressError::Mismatch { .. }
+        | PressError::TooLarge { .. }
+        | PressError::Logits { .. }
         | PressError::Vocabulary { .. } => BAD_INPUT,
         PressError::Engine(error) => engine_code(error),
         PressError::Format(error) => format_code(error),

@@ -25,6 +25,8 @@ pub(crate) struct EncodedStage {
 
 /// A linear to encode.
 pub(crate) struct Job<'a> {
+    /// The tensor's name, for errors.
+    pub(crate) name: &'a str,
     /// Shape and depths.
     pub(crate) layout: StageLayout,
     /// Reads rows `first..` of the weight matrix (row-major, as many as fit) as f32.
@@ -66,7 +68,7 @@ pub(crate) fn encode_site(
         let result = if progress.cancelled() {
             Err(PressError::Interrupted)
         } else {
-            Ok(encode_strip(cpu, code, &jobs[job], strip))
+            encode_strip(cpu, code, &jobs[job], strip)
         };
         let layout = &jobs[job].layout;
         progress.advance((layout.tile_height(strip) * layout.padded_cols()) as u64);
@@ -98,7 +100,12 @@ pub(crate) fn encode_site(
 }
 
 /// Encodes rows `256 · strip ..` of one linear.
-fn encode_strip(cpu: &Cpu, code: &SiteCode<'_>, job: &Job<'_>, strip: usize) -> Strip {
+fn encode_strip(
+    cpu: &Cpu,
+    code: &SiteCode<'_>,
+    job: &Job<'_>,
+    strip: usize,
+) -> Result<Strip, PressError> {
     let layout = &job.layout;
     let width = layout.padded_cols();
     let height = layout.tile_height(strip);
@@ -120,6 +127,16 @@ fn encode_strip(cpu: &Cpu, code: &SiteCode<'_>, job: &Job<'_>, strip: usize) -> 
         .chunks_exact(width)
         .map(|row| row_scale(row, code.table.sigma()))
         .collect();
+    let overflows = |(row, &scale): (&[f32], &u16)| {
+        !half::bf16::from_bits(scale).is_finite() || row.iter().any(|w| !w.is_finite())
+    };
+    let mut rows = weights.chunks_exact(width).zip(&row_scales);
+    if let Some(row) = rows.position(overflows) {
+        return Err(PressError::TooLarge {
+            tensor: job.name.to_owned(),
+            row: first + row,
+        });
+    }
     let mut encoder = StripEncoder {
         cpu,
         code,
@@ -143,7 +160,7 @@ fn encode_strip(cpu: &Cpu, code: &SiteCode<'_>, job: &Job<'_>, strip: usize) -> 
     for g in 0..layout.groups() {
         encoder.group(g, &mut result);
     }
-    result
+    Ok(result)
 }
 
 /// The bf16 bits of a row's scale: the largest root mean square of its groups in units of the
@@ -154,8 +171,17 @@ fn row_scale(row: &[f32], sigma: f32) -> u16 {
 }
 
 fn root_mean_square(values: &[f32]) -> f32 {
-    let sum: f32 = values.iter().map(|v| v * v).sum();
-    (sum / values.len() as f32).sqrt()
+    let unit = power_of_two(values.iter().copied());
+    let sum: f32 = values.iter().map(|v| (v / unit) * (v / unit)).sum();
+    (sum / values.len() as f32).sqrt() * unit
+}
+
+/// The size of the largest value, rounded down to a power of two. Squares of values in this unit
+/// neither overflow nor all vanish, and dividing by it changes no digit.
+fn power_of_two(values: impl Iterator<Item = f32>) -> f32 {
+    let largest = values.fold(0f32, |largest, v| largest.max(v.abs()));
+    // The exponent alone; at least the smallest whose reciprocal is finite.
+    f32::from_bits(largest.to_bits() & 0x7f80_0000).max(f32::MIN_POSITIVE)
 }
 
 /// State while the groups of a strip are coded in order.
@@ -237,19 +263,23 @@ impl StripEncoder<'_> {
     /// Appends the scale codes of a group; returns the scales.
     fn group_scales(&self, targets: &[f32], codes: &mut Vec<u8>) -> Vec<f32> {
         let height = self.height;
+        let units: Vec<f32> = (0..height)
+            .map(|r| power_of_two(targets.iter().skip(r).step_by(height).copied()))
+            .collect();
         let mut squares = vec![0f32; height];
         for column in targets.chunks_exact(height) {
-            for (sum, t) in squares.iter_mut().zip(column) {
-                *sum += t * t;
+            for ((sum, t), unit) in squares.iter_mut().zip(column).zip(&units) {
+                *sum += (t / unit) * (t / unit);
             }
         }
         let columns = (targets.len() / height) as f32;
         squares
             .iter()
+            .zip(&units)
             .zip(self.row_scales)
-            .map(|(sum, &bits)| {
+            .map(|((sum, unit), &bits)| {
                 let row_scale = half::bf16::from_bits(bits).to_f32();
-                let wanted = (sum / columns).sqrt() / self.code.table.sigma();
+                let wanted = (sum / columns).sqrt() * unit / self.code.table.sigma();
                 // 0 / 0, of a row of zeros, is coded as zero.
                 let code = scale_code(wanted / row_scale);
                 codes.push(code);
@@ -264,7 +294,8 @@ impl StripEncoder<'_> {
         let column = first + block * BLOCK_COLS;
         let (own, rest) = targets[block * BLOCK_COLS * height..].split_at_mut(BLOCK_COLS * height);
         for (r, &scale) in scales.iter().enumerate() {
-            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            // A scale so small that this overflows is as good as zero.
+            let inverse = Some(1.0 / scale).filter(|i| i.is_finite()).unwrap_or(0.0);
             for j in 0..BLOCK_COLS {
                 self.aims[r * BLOCK_COLS + j] = own[j * height + r] * inverse;
             }
@@ -365,6 +396,7 @@ mod tests {
             table,
         };
         let jobs = [Job {
+            name: "test",
             layout: layout.clone(),
             rows: &read,
         }];
@@ -406,6 +438,50 @@ mod tests {
                 .map(|w| w.iter().map(|&w| f64::from(w)).collect()),
         );
         lost / all
+    }
+
+    /// Codes and scales of a group do not depend on the unit that weights are in, to the ends of
+    /// what row scales can hold; beyond, the row is named.
+    #[test]
+    fn weights_of_any_size_have_the_same_codes() {
+        let (rows, width) = (20, 64);
+        let cpu = Cpu::new(Isa::best(), 1);
+        let transform = choose_transform(&vec![1.0; width * width], width, 1, 2).unwrap();
+        let feedback = Feedback::new(&cpu, vec![0.0; width * width], width, 0.1, "test").unwrap();
+        let table = Table::trained(3, 8);
+        let code = SiteCode {
+            transform: &transform,
+            feedback: &feedback,
+            table,
+        };
+        let weights = gaussian(rows * width, 5);
+        let encode = |unit: f32| {
+            let read = |first: usize, out: &mut [f32]| {
+                let from = &weights[first * width..][..out.len()];
+                out.iter_mut().zip(from).for_each(|(o, w)| *o = w * unit);
+            };
+            let job = Job {
+                name: "up",
+                layout: StageLayout::new(rows, width, &[3]).unwrap(),
+                rows: &read,
+            };
+            encode_site(&cpu, &code, &[job], &Silent).map(|mut stages| stages.remove(0))
+        };
+        let plain = encode(1.0).unwrap();
+        for power in [-100, -60, 60, 100] {
+            let scaled = encode(2f32.powi(power)).unwrap();
+            assert_eq!(
+                (&scaled.codes, &scaled.scales),
+                (&plain.codes, &plain.scales)
+            );
+            let sizes = scaled.row_scales.as_chunks().0.iter();
+            for (&new, &old) in sizes.zip(plain.row_scales.as_chunks().0) {
+                let [new, old] = [new, old].map(|b| half::bf16::from_le_bytes(b).to_f32());
+                assert_eq!(new, old * 2f32.powi(power));
+            }
+        }
+        let message = encode(2f32.powi(127)).unwrap_err().to_string();
+        assert!(message.contains("up: row 0"), "{message}");
     }
 
     #[test]

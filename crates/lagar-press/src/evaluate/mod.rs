@@ -133,14 +133,8 @@ pub fn evaluate(
         .context
         .unwrap_or(EvaluationOptions::DEFAULT_CONTEXT)
         .min(longest);
-    let windows = calibration::tokenize(model.tokenizer(), text, options.tokens, context)?;
-    if windows.is_empty() {
-        return Err(PressError::TextTooShort {
-            purpose: "measuring",
-            tokens: windows.text_tokens(),
-            needed: 2,
-        });
-    }
+    let tokens = options.tokens;
+    let windows = calibration::tokenize(model.tokenizer(), text, tokens, context, "measuring")?;
     let mut run = Run {
         cpu,
         model: Side::new(model, &windows)?,
@@ -192,6 +186,18 @@ impl<'a> Side<'a> {
         let hidden = &self.hidden[first * spec.hidden..][..n * spec.hidden];
         self.model.logits(cpu, hidden, n, &mut self.logits);
     }
+
+    /// Refuses logits that nothing can be measured with.
+    fn check_logits(&self, model: &'static str, first: usize) -> Result<(), PressError> {
+        match self.logits.iter().position(|logit| !logit.is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(PressError::Logits {
+                model,
+                value: self.logits[at],
+                position: first + at / self.model.spec().vocabulary + 1,
+            }),
+        }
+    }
 }
 
 struct Run<'a> {
@@ -211,8 +217,10 @@ impl Run<'_> {
         for first in (0..scored).step_by(CHUNK) {
             let n = CHUNK.min(scored - first);
             self.model.logits(self.cpu, first, n);
+            self.model.check_logits("the model", first)?;
             if let Some(reference) = &mut self.reference {
                 reference.logits(self.cpu, first, n);
+                reference.check_logits("the reference", first)?;
             }
             self.score(first, &tokens[first + 1..][..n]);
         }

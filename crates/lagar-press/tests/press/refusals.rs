@@ -110,3 +110,73 @@ fn models_of_different_vocabularies_are_not_compared() {
     );
     assert!(matches!(error, Err(PressError::Vocabulary { .. })));
 }
+
+/// A copy of a fixture whose last tensor ends with this value.
+fn ending_with(value: f32, to: &Path) {
+    copy("llama2", to);
+    let weights = to.join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&value.to_le_bytes());
+    fs::write(&weights, bytes).unwrap();
+}
+
+#[test]
+fn an_output_does_not_take_the_place_of_what_the_press_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("checkpoint");
+    copy("llama2", &checkpoint);
+    for name in [
+        "model.safetensors",
+        "config.json",
+        "../checkpoint/tokenizer.json",
+    ] {
+        let output = checkpoint.join(name);
+        let before = fs::read(&output).unwrap();
+        let error = press_with(&checkpoint, &output, quick(2), 1, false, &Silent).unwrap_err();
+        assert!(matches!(error, PressError::OutputIsInput { .. }), "{error}");
+        assert_eq!(fs::read(&output).unwrap(), before);
+    }
+    let copied = fs::read_dir(fixture("llama2")).unwrap().count();
+    assert_eq!(fs::read_dir(&checkpoint).unwrap().count(), copied);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_output_does_not_take_the_place_of_anything_but_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&output).unwrap();
+    let error = press_with(&fixture("llama2"), &output, quick(2), 1, false, &Silent).unwrap_err();
+    assert!(error.to_string().contains("not a plain file"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn predictions_that_are_no_numbers_are_not_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    ending_with(f32::INFINITY, folder.path());
+    let options = ModelOptions::default();
+    let broken = Model::open(folder.path(), None, &options).unwrap();
+    let whole = Model::open(fixture("llama2"), None, &options).unwrap();
+    let measure = |model, reference| {
+        let options = EvaluationOptions::new(Some(16), Some(64));
+        evaluate(
+            &cpu(1),
+            model,
+            reference,
+            &calibration_text(),
+            &options,
+            &Silent,
+        )
+    };
+    assert!(measure(&whole, Some(&whole)).is_ok());
+    for (model, reference, at_fault) in [
+        (&broken, None, "the model"),
+        (&broken, Some(&whole), "the model"),
+        (&whole, Some(&broken), "the reference"),
+    ] {
+        let message = measure(model, reference).unwrap_err().to_string();
+        assert!(message.starts_with(at_fault), "{message}");
+    }
+}
