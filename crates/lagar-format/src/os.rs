@@ -36,14 +36,20 @@ pub enum Advice {
 /// # Errors
 /// [`FormatError::Io`] where the file cannot be opened or mapped, or is not a plain file.
 pub fn map(path: &Path) -> Result<Region, FormatError> {
+    let plain = |kind: std::fs::Metadata| match kind.is_file() {
+        true => Ok(kind),
+        false => {
+            let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a plain file");
+            Err(FormatError::io("map", path, source))
+        }
+    };
+    // Before it is opened, because opening a pipe waits for its other end.
+    plain(std::fs::metadata(path).map_err(|e| FormatError::io("open", path, e))?)?;
     let opened = File::open(path).map_err(|e| FormatError::io("open", path, e))?;
     let kind = opened
         .metadata()
         .map_err(|e| FormatError::io("examine", path, e))?;
-    if !kind.is_file() {
-        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a plain file");
-        return Err(FormatError::io("map", path, source));
-    }
+    let kind = plain(kind)?;
     if kind.len() == 0 {
         return Ok(Region::from_vec(Vec::new()));
     }
@@ -199,6 +205,18 @@ mod tests {
         for path in [folder.path().to_owned(), folder.path().join("absent")] {
             let message = map(&path).unwrap_err().to_string();
             assert!(message.contains(path.to_str().unwrap()), "{message}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_or_device_is_refused_without_waiting_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for path in [socket.as_path(), Path::new("/dev/zero")] {
+            let message = map(path).unwrap_err().to_string();
+            assert!(message.contains("not a plain file"), "{message}");
         }
     }
 
