@@ -7,6 +7,7 @@ pub use config::TokenizerConfig;
 pub use stream::TextStream;
 
 use std::collections::HashSet;
+use std::panic::catch_unwind;
 
 use crate::EngineError;
 
@@ -62,8 +63,12 @@ impl Tokenizer {
             file: file.into(),
             problem,
         };
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
-            .map_err(|error| refuse(format!("not a tokenizer.json that can be read: {error}")))?;
+        // The library panics on some tables of merges that do not fit the vocabulary.
+        let read = catch_unwind(|| tokenizers::Tokenizer::from_bytes(bytes));
+        let mut inner = read
+            .map_err(|_| "its parts do not fit together".to_owned())
+            .and_then(|read| read.map_err(|error| error.to_string()))
+            .map_err(|why| refuse(format!("not a tokenizer.json that can be read: {why}")))?;
         inner
             .with_truncation(None)
             .map_err(|error| refuse(format!("truncation cannot be switched off: {error}")))?;
