@@ -29,10 +29,10 @@ impl Context {
             None => Isa::best(),
             Some(name) => isa(&name.to_string_lossy())?,
         };
-        let threads = global
-            .threads
-            .or_else(|| std::thread::available_parallelism().ok())
-            .map_or(1, NonZeroUsize::get);
+        let threads = match global.threads {
+            Some(threads) => threads.into(),
+            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        };
         Ok(Self {
             messages: Messages::new(global.quiet, global.verbose),
             json: global.json,
@@ -44,12 +44,13 @@ impl Context {
 
     /// Starts the threads that compute.
     pub(crate) fn cpu(&self) -> Cpu {
-        let threads = self.threads;
+        let cpu = Cpu::new(self.isa, self.threads);
         self.messages.detail(&format!(
-            "computing with {} on {threads} threads",
-            self.isa.name()
+            "computing with {} on {} threads",
+            self.isa.name(),
+            cpu.threads()
         ));
-        Cpu::new(self.isa, threads)
+        cpu
     }
 }
 

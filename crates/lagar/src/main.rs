@@ -6,6 +6,7 @@
 mod args;
 mod commands;
 mod context;
+mod defect;
 mod exit;
 mod interrupt;
 mod machine;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match args::Cli::try_parse() {
-        Ok(cli) => exit::report(commands::run(cli)),
+        Ok(cli) => exit::report(defect::caught(|| commands::run(cli))),
         Err(error) => exit::report_parse(&error),
     }
 }

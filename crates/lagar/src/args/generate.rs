@@ -69,7 +69,7 @@ pub(crate) struct SamplingArgs {
     pub(crate) greedy: bool,
 
     /// Below 1 more predictable, above 1 more surprising; 0 is greedy
-    #[arg(long, value_name = "T", value_parser = temperature)]
+    #[arg(long, value_name = "T", value_parser = temperature, allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
 
     /// Choose among the K most likely tokens (0: all)
@@ -77,15 +77,15 @@ pub(crate) struct SamplingArgs {
     pub(crate) top_k: Option<usize>,
 
     /// Choose among the most likely tokens that together reach this probability
-    #[arg(long, value_name = "P", value_parser = top_p)]
+    #[arg(long, value_name = "P", value_parser = top_p, allow_negative_numbers = true)]
     pub(crate) top_p: Option<f32>,
 
     /// Drop tokens less likely than this share of the most likely one
-    #[arg(long, value_name = "P", value_parser = probability)]
+    #[arg(long, value_name = "P", value_parser = probability, allow_negative_numbers = true)]
     pub(crate) min_p: Option<f32>,
 
     /// Above 1: make tokens that already occurred less likely
-    #[arg(long, value_name = "X", value_parser = penalty)]
+    #[arg(long, value_name = "X", value_parser = penalty, allow_negative_numbers = true)]
     pub(crate) repeat_penalty: Option<f32>,
 
     /// Seed of the random choices; the same seed gives the same text [default: a new one each time]
@@ -140,9 +140,10 @@ fn top_p(text: &str) -> Result<f32, String> {
 
 fn penalty(text: &str) -> Result<f32, String> {
     let value = number(text)?;
-    if value > 0.0 {
+    // Far beyond what is of use, and no logit overflows.
+    if (0.01..=100.0).contains(&value) {
         Ok(value)
     } else {
-        Err("must be above 0".to_owned())
+        Err("must lie between 0.01 and 100".to_owned())
     }
 }

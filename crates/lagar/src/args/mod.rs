@@ -17,7 +17,6 @@ pub(crate) use press::PressArgs;
 pub(crate) use shell::{CompletionsArgs, ManArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::num::NonZeroUsize;
 
 /// Presses a language model into one small file and runs it from there.
 ///
@@ -70,8 +69,8 @@ pub(crate) struct Global {
     /// Threads to compute with [default: one for each processor]
     ///
     /// The results are the same for every number of threads.
-    #[arg(long, global = true, value_name = "N")]
-    pub(crate) threads: Option<NonZeroUsize>,
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) threads: Option<u16>,
 
     /// What the inputs of pressed weights are rounded to: int8 is fast, f32 is for reference
     #[arg(long, global = true, value_name = "KIND", default_value = "int8")]

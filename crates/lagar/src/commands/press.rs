@@ -4,7 +4,7 @@ use super::demo::CALIBRATION;
 use super::inspect::Inspection;
 use crate::args::PressArgs;
 use crate::context::Context;
-use crate::exit::{Blame, Fault};
+use crate::exit::{self, Blame, Fault};
 use crate::interrupt::{Interrupt, Second};
 use crate::machine;
 use crate::terminal::{self, Reporter, bytes, count, duration};
@@ -42,6 +42,7 @@ struct Plan {
 
 pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
     check_place(&args.output)?;
+    check_texts(&args.output, &args.text)?;
     let text = calibration_text(&args.text)?;
     if args.dry_run {
         return dry_run(context, args, &text);
@@ -128,6 +129,24 @@ fn check_place(output: &Path) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// The output must not take the place of a calibration text.
+fn check_texts(output: &Path, texts: &[PathBuf]) -> anyhow::Result<()> {
+    let Ok(place) = output.canonicalize() else {
+        return Ok(());
+    };
+    let same = |text: &&PathBuf| text.canonicalize().is_ok_and(|text| text == place);
+    match texts.iter().find(same) {
+        None => Ok(()),
+        Some(_) => Err(exit::fault(
+            Fault::Usage,
+            format!(
+                "cannot write {}: the calibration text is read from there; choose another output",
+                output.display()
+            ),
+        )),
+    }
 }
 
 /// The calibration text: all given files, one after the other, or what is built in.

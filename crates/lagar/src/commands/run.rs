@@ -9,6 +9,7 @@ use crate::interrupt::{Interrupt, Second};
 use crate::terminal;
 use anyhow::Context as _;
 use lagar_engine::chat::Message;
+use lagar_engine::generate::StopReason;
 use serde::Serialize;
 use std::io::{IsTerminal, Read};
 use std::time::Instant;
@@ -61,6 +62,12 @@ pub(crate) fn run(context: &Context, args: &RunArgs) -> anyhow::Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     writer.end()?;
     interrupt.check()?;
+    if done.outcome.stop == StopReason::ContextFull {
+        context.messages.say(&format!(
+            "stopped: the context of {} tokens is full",
+            model.spec().context
+        ));
+    }
     context.messages.detail(&done.speed());
     if context.json {
         terminal::print_json(&Completed {

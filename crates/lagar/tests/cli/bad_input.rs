@@ -163,6 +163,57 @@ const DAMAGES: &[Damage] = &[
     },
 ];
 
+/// Merges that do not fit the vocabulary make the tokenizer's library panic.
+#[test]
+fn a_tokenizer_that_does_not_fit_together_is_refused() {
+    let tiny = Tiny::new();
+    tiny.edit("tokenizer.json", |bytes| {
+        *bytes = json!({"version": "1.0", "model": {
+            "type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": [["a", "b"]],
+        }})
+        .to_string()
+        .into_bytes();
+    });
+    tiny.press("out.lagar").fails(3, &["tokenizer.json"]);
+    tiny.absent("out.lagar");
+}
+
+#[test]
+fn settings_of_generation_are_read_before_the_work() {
+    let tiny = Tiny::new();
+    tiny.edit("generation_config.json", |bytes| *bytes = b"{".to_vec());
+    tiny.press("out.lagar")
+        .fails(3, &["generation_config.json"]);
+    tiny.absent("out.lagar");
+}
+
+#[test]
+fn a_press_does_not_overwrite_what_it_reads() {
+    let tiny = Tiny::new();
+    for name in ["model/model.safetensors", "text.txt"] {
+        let before = std::fs::read(tiny.path(name)).unwrap();
+        tiny.press(name).fails(2, &[name]);
+        assert_eq!(std::fs::read(tiny.path(name)).unwrap(), before);
+    }
+}
+
+#[test]
+fn numbers_out_of_range_are_wrong_usage() {
+    let tiny = Tiny::new();
+    for (option, value) in [
+        ("--threads", "0"),
+        ("--threads", "5000"),
+        ("--temperature", "-1"),
+        ("--temperature", "nan"),
+        ("--top-p", "2"),
+        ("--repeat-penalty", "1e-45"),
+    ] {
+        let run = lagar(["run", &tiny.model(), "The", option, value]);
+        assert!(run.stderr.contains(option), "{run:?}");
+        run.fails(2, &["invalid value"]);
+    }
+}
+
 #[test]
 fn a_spoilt_checkpoint_is_refused_by_name() {
     for damage in DAMAGES {
