@@ -28,7 +28,12 @@ const INDEX: &str = "model.safetensors.index.json";
 pub(super) fn read_carried(folder: &Path) -> Result<Vec<(String, Region)>, EngineError> {
     let kind = std::fs::metadata(folder).map_err(|source| read_error(folder, source))?;
     if !kind.is_dir() {
-        return Err(read_error(folder, io::ErrorKind::NotADirectory.into()));
+        let source = io::Error::new(
+            io::ErrorKind::NotADirectory,
+            "not a folder; a checkpoint is a Hugging Face folder with config.json, tokenizer.json and \
+             safetensors",
+        );
+        return Err(read_error(folder, source));
     }
     let mut files = Vec::new();
     for name in CARRIED_FILES {

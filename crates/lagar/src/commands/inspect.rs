@@ -7,6 +7,7 @@ use crate::terminal::{self, Align, Table, bytes, count, escape};
 use lagar_engine::Checkpoint;
 use lagar_format::{Body, Container, Index, Limits, PartId, Stage, TensorRecord, VERSION};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The object of `inspect --json`.
@@ -20,6 +21,8 @@ pub(crate) struct Inspection {
     bits_per_parameter: f64,
     /// None in a checkpoint.
     tiers: Vec<TierLine>,
+    /// How the file was pressed; none in a checkpoint.
+    settings: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tensors: Option<Vec<TensorLine>>,
 }
@@ -97,6 +100,7 @@ impl Inspection {
             file_bytes,
             bits_per_parameter: bits_per(file_bytes, index.parameters),
             tiers,
+            settings: index.settings.clone(),
             tensors: tensors.then(|| {
                 index
                     .tensors
@@ -142,6 +146,7 @@ impl Inspection {
             file_bytes,
             bits_per_parameter: bits_per(file_bytes, spec.parameters()),
             tiers: Vec::new(),
+            settings: BTreeMap::new(),
             tensors,
         })
     }
@@ -177,6 +182,14 @@ impl Inspection {
                         "cut off".to_owned()
                     },
                 ]);
+            }
+            out.push('\n');
+            out.push_str(&table.render());
+        }
+        if !self.settings.is_empty() {
+            let mut table = Table::new(&[("pressed with", Align::Left), ("", Align::Left)]);
+            for (name, value) in &self.settings {
+                table.row([escape(name), escape(value)]);
             }
             out.push('\n');
             out.push_str(&table.render());

@@ -60,6 +60,8 @@ fn press_and_inspect_agree() {
     }
     let size = std::fs::metadata(tiny.path("a.lagar")).unwrap().len();
     assert_eq!(inspected["file_bytes"], size);
+    assert_eq!(inspected["settings"]["recipe"], "xbit");
+    assert!(inspected["settings"]["bits"].is_string());
     let bits = inspected["bits_per_parameter"].as_f64().unwrap();
     assert!((bits - 8.0 * size as f64 / inspected["parameters"].as_f64().unwrap()).abs() < 1e-9);
     let tiers = inspected["tiers"].as_array().unwrap();
