@@ -260,7 +260,7 @@ impl Pressing<'_> {
             let wanted = if taken.is_none() { sites } else { &[] };
             let mut hessians = Hessians::new(self.cpu, wanted);
             if layer < needed {
-                stream.layer(self, layer, &mut hessians)?;
+                stream.layer(self, layer, sites, &mut hessians)?;
             }
             units.push(match taken {
                 Some(unit) => unit,
@@ -271,7 +271,7 @@ impl Pressing<'_> {
             Some(unit) => unit,
             None => {
                 let mut hessians = Hessians::new(self.cpu, [head]);
-                stream.head(self, &mut hessians)?;
+                stream.head(self, &mut hessians);
                 self.encode_unit("head", std::slice::from_ref(head), &mut hessians)?
             }
         });
@@ -455,20 +455,16 @@ impl Stream {
         Ok(Self { windows: streams })
     }
 
-    /// Takes all windows through one block.
+    /// Takes all windows through one block, whose sites are given.
     fn layer(
         &mut self,
         pressing: &Pressing<'_>,
         layer: usize,
+        sites: &[Site],
         hessians: &mut Hessians<'_>,
     ) -> Result<(), PressError> {
         let hidden = pressing.model.spec().hidden;
-        let sites = pressing.model.spec().sites();
         let mut cache = pressing.model.layer_cache(layer);
-        let own: Vec<Site> = sites
-            .into_iter()
-            .filter(|s| s.layer == Some(layer))
-            .collect();
         for x in &mut self.windows {
             if pressing.progress.cancelled() {
                 return Err(PressError::Interrupted);
@@ -478,23 +474,18 @@ impl Stream {
             pressing
                 .model
                 .layer(pressing.cpu, layer, x, n, &mut cache, hessians);
-            pressing.progress.advance(pressing.reading_steps(&own, n));
+            pressing.progress.advance(pressing.reading_steps(sites, n));
         }
         Ok(())
     }
 
     /// Observes the input of the output head.
-    fn head(
-        &mut self,
-        pressing: &Pressing<'_>,
-        hessians: &mut Hessians<'_>,
-    ) -> Result<(), PressError> {
+    fn head(&mut self, pressing: &Pressing<'_>, hessians: &mut Hessians<'_>) {
         let hidden = pressing.model.spec().hidden;
         for x in &mut self.windows {
             let n = x.len() / hidden;
             pressing.model.final_norm(pressing.cpu, x, n);
             hessians.input(pressing.model.spec().head_site(), x, n);
         }
-        Ok(())
     }
 }

@@ -34,7 +34,7 @@ use crate::{Cpu, Disjoint};
 use float32::Float32Task;
 use int8::{Int8Task, Scratch};
 pub use stage::WindowStage;
-use tasks::{Output, Tasks};
+use tasks::{Output, Task, Tasks};
 use tile::Ops;
 
 thread_local! {
@@ -61,32 +61,16 @@ impl Cpu {
             layout.padded_cols(),
             "columns of activations and stage"
         );
-        assert_eq!(y.len(), x.n * layout.rows(), "vectors × rows");
         let (n, width, groups) = (x.n, x.padded_width, x.groups());
         assert!(x.q.len() == n * width && x.scale.len() == n * groups && x.sum.len() == n * groups);
-        if n == 0 {
-            return;
-        }
-        let tasks = Tasks::new(layout, n, self.pool());
-        let (ops, output) = (
-            Ops::of(self.isa()),
-            Output {
-                y: Disjoint::new(y),
-                add,
-            },
-        );
-        self.pool().run(tasks.len(), &|index| {
-            let Some(task) = tasks.get(index) else { return };
-            SCRATCH.with_borrow_mut(|scratch| {
-                let (stage, output) = (w, output);
-                self.isa().dispatch(Int8Task {
-                    ops,
-                    stage,
-                    x,
-                    task,
-                    output,
-                    scratch,
-                });
+        self.window_product(w, n, y, add, |ops, task, output, scratch| {
+            self.isa().dispatch(Int8Task {
+                ops,
+                stage: w,
+                x,
+                task,
+                output,
+                scratch,
             });
         });
     }
@@ -111,31 +95,41 @@ impl Cpu {
             n * layout.padded_cols(),
             "vectors × padded columns"
         );
-        assert_eq!(y.len(), n * layout.rows(), "vectors × rows");
+        self.window_product(w, n, y, add, |ops, task, output, scratch| {
+            self.isa().dispatch(Float32Task {
+                ops,
+                stage: w,
+                x,
+                task,
+                output,
+                scratch,
+            });
+        });
+    }
+
+    /// Cuts the product of a stage with `n` vectors into tasks and does `work` for each of them, on any
+    /// thread, with that thread's scratch memory.
+    fn window_product(
+        &self,
+        w: &WindowStage<'_>,
+        n: usize,
+        y: &mut [f32],
+        add: bool,
+        work: impl Fn(Ops, Task, Output<'_>, &mut Scratch) + Sync,
+    ) {
+        assert_eq!(y.len(), n * w.layout().rows(), "vectors × rows");
         if n == 0 {
             return;
         }
-        let tasks = Tasks::new(layout, n, self.pool());
-        let (ops, output) = (
-            Ops::of(self.isa()),
-            Output {
-                y: Disjoint::new(y),
-                add,
-            },
-        );
+        let tasks = Tasks::new(w.layout(), n, self.pool());
+        let ops = Ops::of(self.isa());
+        let output = Output {
+            y: Disjoint::new(y),
+            add,
+        };
         self.pool().run(tasks.len(), &|index| {
             let Some(task) = tasks.get(index) else { return };
-            SCRATCH.with_borrow_mut(|scratch| {
-                let (stage, output) = (w, output);
-                self.isa().dispatch(Float32Task {
-                    ops,
-                    stage,
-                    x,
-                    task,
-                    output,
-                    scratch,
-                });
-            });
+            SCRATCH.with_borrow_mut(|scratch| work(ops, task, output, scratch));
         });
     }
 }
