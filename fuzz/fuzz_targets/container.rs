@@ -4,7 +4,7 @@
 //! without that the checksums would keep the fuzzer out of everything behind the header.
 #![no_main]
 
-use lagar_format::{Container, Limits, Region};
+use lagar_format::{Blob, Container, Exact, ExactBody, Limits, PIECE_BYTES, Region, Segment};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -39,7 +39,27 @@ fn read(file: Vec<u8>) {
             assert_eq!(content.len() as u64, file.raw_bytes);
         }
     }
+    let blob = |blob: &Blob| {
+        for piece in 0..blob.bytes.div_ceil(PIECE_BYTES).min(8) {
+            let _ = container.blob_piece(blob, piece);
+        }
+    };
+    for file in &index.source {
+        for segment in &file.segments {
+            if let Segment::Bytes(bytes) = segment {
+                blob(bytes);
+            }
+        }
+    }
     for tensor in &index.tensors {
+        tensor.bytes();
+        if let Some(Exact {
+            body: ExactBody::Stored(bytes),
+            ..
+        }) = &tensor.exact
+        {
+            blob(bytes);
+        }
         assert_eq!(container.tensor(&tensor.name), Some(tensor));
     }
     if let Err(error) = container.check(complete - 1, |done, total| assert!(done <= total)) {
@@ -52,7 +72,7 @@ fn read(file: Vec<u8>) {
 fn encode(json: &[u8], sections: &[u8]) -> Vec<u8> {
     let stored = miniz_oxide::deflate::compress_to_vec_zlib(json, 1);
     let data_offset = (64 + stored.len()).next_multiple_of(4096);
-    let mut file = b"\x89LAGAR\r\n\x01\0\0\0\0\0\0\0".to_vec();
+    let mut file = b"\x89LAGAR\r\n\x02\0\0\0\0\0\0\0".to_vec();
     for field in [64, stored.len(), json.len(), data_offset] {
         file.extend((field as u64).to_le_bytes());
     }

@@ -131,4 +131,44 @@ pub enum CodecError {
         /// The column.
         column: u32,
     },
+    /// A tensor without elements was given to the exact coder.
+    #[error("shape {rows} × {cols} is empty; there is nothing to code")]
+    ExactEmpty {
+        /// Rows found.
+        rows: usize,
+        /// Columns found.
+        cols: usize,
+    },
+    /// A tensor of the exact coder would not fit the address space.
+    #[error("a tensor of {rows} × {cols} elements is too large for this machine's address space")]
+    ExactTooLarge {
+        /// Rows found.
+        rows: usize,
+        /// Columns found.
+        cols: usize,
+    },
+    /// The bytes of an exact model do not describe one.
+    #[error("the exact coder's model is damaged: {what} is {found}; it must be {expected}")]
+    ExactModel {
+        /// The field.
+        what: &'static str,
+        /// Its value.
+        found: usize,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// The bytes of an exact model end early, or go on after its end.
+    #[error("the exact coder's model has {found} bytes, which is not its length")]
+    ExactModelLength {
+        /// Bytes there are.
+        found: usize,
+    },
+    /// The code of a chunk was not written by the encoder.
+    #[error("the exact code of chunk {chunk} is damaged: {what}")]
+    ExactCode {
+        /// The chunk.
+        chunk: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
 }

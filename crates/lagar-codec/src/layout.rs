@@ -219,18 +219,46 @@ impl StageLayout {
     ///
     /// If `codes` is shorter than [`StageLayout::codes_len`].
     pub fn check_codes(&self, codes: &[u8]) -> Result<(), CodecError> {
-        let tiles = (0..self.tile_rows())
-            .flat_map(|tr| (0..self.groups()).map(move |g| (tr, g)))
-            .filter(|&(_, g)| self.depths[g] > 0)
-            .map(|(tr, g)| self.codes_offset(tr, g));
+        (0..self.tile_rows()).try_for_each(|tr| self.check_tile_row(tr, codes))?;
         let padding = self.codes_len() - CODES_PADDING..self.codes_len();
-        match tiles.chain(padding).find(|&at| codes[at] != 0) {
-            Some(offset) => Err(CodecError::NotZero {
-                offset,
-                found: codes[offset],
-            }),
-            None => Ok(()),
-        }
+        check_zero(codes, padding)
+    }
+
+    /// Checks that the lead bytes of the tiles in tile row `tr` are zero.
+    ///
+    /// # Errors
+    ///
+    /// The first byte that is not zero.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such tile row, or `codes` is shorter than [`StageLayout::codes_len`].
+    pub fn check_tile_row(&self, tr: usize, codes: &[u8]) -> Result<(), CodecError> {
+        let stored = (0..self.groups()).filter(|&g| self.depths[g] > 0);
+        check_zero(codes, stored.map(|g| self.codes_offset(tr, g)))
+    }
+
+    /// The layout of some rows alone, and which bytes of the whole stage's codes, scales and row
+    /// scales they have. (In a strip before the last, other codes stand in the place of the 64 zeros
+    /// that end a stage.)
+    ///
+    /// # Panics
+    ///
+    /// If the rows are none, do not begin with a tile row, or end neither with one nor with the stage.
+    pub fn strip(&self, rows: Range<usize>) -> (Self, [Range<usize>; 3]) {
+        assert!(!rows.is_empty() && rows.end <= self.rows, "rows {rows:?}");
+        assert!(rows.start.is_multiple_of(TILE_ROWS), "rows {rows:?}");
+        assert!(rows.end.is_multiple_of(TILE_ROWS) || rows.end == self.rows);
+        let strip = Self::new(rows.len(), self.cols, &self.depths);
+        let strip = strip.expect("a part of what was checked");
+        let tile_row = rows.start / TILE_ROWS;
+        let from = |start: usize, len: usize| start..start + len;
+        let ranges = [
+            from(self.codes_offset(tile_row, 0), strip.codes_len()),
+            from(self.scales_offset(tile_row, 0), strip.scales_len()),
+            from(2 * rows.start, strip.row_scales_len()),
+        ];
+        (strip, ranges)
     }
 
     /// Where in `scales` the scales of tile row `tr` and group `g` begin; there are `tile_height(tr)`
@@ -245,5 +273,16 @@ impl StageLayout {
         let start = self.scales_offset(tr, g);
         let stored = usize::from(self.depths[g] > 0);
         start..start + stored * self.tile_height(tr)
+    }
+}
+
+/// Finds a byte at one of these offsets that is not zero.
+fn check_zero(codes: &[u8], mut offsets: impl Iterator<Item = usize>) -> Result<(), CodecError> {
+    match offsets.find(|&at| codes[at] != 0) {
+        Some(offset) => Err(CodecError::NotZero {
+            offset,
+            found: codes[offset],
+        }),
+        None => Ok(()),
     }
 }

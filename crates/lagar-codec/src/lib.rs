@@ -5,6 +5,8 @@
 //! weight ([`StageLayout`]) decoded through a table of signed bytes ([`Table`]), with one scale per
 //! row and column group ([`scale_value`]).
 //!
+//! What the stages leave of a tensor is coded by [`exact`], so that its original bits come back.
+//!
 //! [`mod@reference`] holds the definition of every computation on them: what it returns is what every
 //! fast path must return.
 //!
@@ -18,6 +20,7 @@
 
 mod activations;
 mod error;
+pub mod exact;
 mod layout;
 pub mod reference;
 mod scale;

@@ -21,6 +21,39 @@ proptest! {
     }
 
     #[test]
+    fn strips_of_tile_rows_have_the_places_that_they_have_in_the_whole(
+        rows in 1usize..1500,
+        cols in 1usize..400,
+        depths in proptest::collection::vec(0u8..=8, 4),
+        (start, len) in (0usize..6, 1usize..6),
+    ) {
+        let depths = &depths[..cols.next_multiple_of(4).div_ceil(128)];
+        let whole = StageLayout::new(rows, cols, depths).unwrap();
+        let start = start % whole.tile_rows();
+        let end = whole.tile_rows().min(start + len);
+        let (strip, [codes, scales, row_scales]) =
+            whole.strip(256 * start..rows.min(256 * end));
+        prop_assert_eq!(strip.tile_rows(), end - start);
+        prop_assert_eq!(codes.len(), strip.codes_len());
+        prop_assert!(codes.end <= whole.codes_len());
+        prop_assert_eq!(scales.len(), strip.scales_len());
+        prop_assert_eq!(row_scales, 512 * start..2 * whole.padded_rows().min(256 * end));
+        for tr in start..end {
+            for g in 0..whole.groups() {
+                let moved = strip.tile_range(tr - start, g);
+                let moved = moved.start + codes.start..moved.end + codes.start;
+                prop_assert_eq!(moved, whole.tile_range(tr, g));
+                let moved = strip.scales_range(tr - start, g);
+                let moved = moved.start + scales.start..moved.end + scales.start;
+                prop_assert_eq!(moved, whole.scales_range(tr, g));
+            }
+        }
+        if end == whole.tile_rows() && start == 0 {
+            prop_assert_eq!(&strip, &whole);
+        }
+    }
+
+    #[test]
     fn transposing_inverts_the_transform_and_keeps_the_norm(
         (values, order, signs) in (1usize..400).prop_flat_map(|width| (
             proptest::collection::vec(-4.0f32..4.0, width),

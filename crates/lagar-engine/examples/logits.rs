@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .to_vec();
         fed += n;
         let mut logits = vec![0.0; n * vocabulary];
-        model.logits(&cpu, &hidden, n, &mut logits);
+        model.logits(&cpu, &hidden, n, &mut logits)?;
         bytes.extend(logits.iter().flat_map(|l| l.to_le_bytes()));
         let last = &logits[(n - 1) * vocabulary..];
         let best = (1..vocabulary).fold(0, |best, i| if last[i] > last[best] { i } else { best });

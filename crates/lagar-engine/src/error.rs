@@ -142,6 +142,17 @@ pub enum EngineError {
         available: String,
     },
 
+    /// The system started no thread to read weights with.
+    #[error("cannot start a thread to read weights with: {source}; keep all tiers in memory")]
+    Thread {
+        /// The system's reason.
+        source: io::Error,
+    },
+
+    /// The thread that reads weights has ended, which is a defect.
+    #[error("the thread that reads weights from the disk has ended; please report this")]
+    ReaderEnded,
+
     /// A token id that the model's vocabulary does not hold.
     #[error("token {token} at position {position} is outside the vocabulary of {vocabulary}")]
     TokenOutOfRange {

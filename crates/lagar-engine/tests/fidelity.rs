@@ -56,7 +56,9 @@ fn logits_and_greedy_tokens_are_those_of_transformers() {
             .forward(&cpu, &mut session, tokens, &mut NoObserver)
             .unwrap();
         let mut found = vec![0.0; logits.len()];
-        model.logits(&cpu, hidden, tokens.len(), &mut found);
+        model
+            .logits(&cpu, hidden, tokens.len(), &mut found)
+            .unwrap();
         let worst = found
             .iter()
             .zip(&logits)

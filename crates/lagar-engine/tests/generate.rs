@@ -51,8 +51,12 @@ impl Sequence for &mut Reciter {
         self.cache.truncate(len);
     }
 
-    fn extend(&mut self, tokens: &[u32]) -> Result<&[f32], EngineError> {
+    fn extend(&mut self, tokens: &[u32], positions: usize) -> Result<&[f32], EngineError> {
         assert!(!tokens.is_empty());
+        assert!(
+            positions <= 1,
+            "without a draft only the last position counts"
+        );
         assert!(self.cache.len() + tokens.len() <= self.context);
         self.cache.extend_from_slice(tokens);
         self.calls.push(tokens.len());
@@ -63,8 +67,10 @@ impl Sequence for &mut Reciter {
             Some(rest) => rest.first().copied().unwrap_or(END),
             None => 5,
         };
-        self.logits = vec![0.0; 300];
-        self.logits[next as usize] = 1.0;
+        self.logits = vec![0.0; 300 * positions];
+        if positions > 0 {
+            self.logits[next as usize] = 1.0;
+        }
         Ok(&self.logits)
     }
 }

@@ -1,6 +1,7 @@
 //! Generation on real models: the fixtures, and the demo's.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lagar_engine::chat::RenderOptions;
 use lagar_engine::{
@@ -9,13 +10,14 @@ use lagar_engine::{
 };
 use lagar_kernels::{Cpu, Isa};
 
-fn open(path: &str) -> Model {
+fn open(path: &str) -> Arc<Model> {
     let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    Model::open(folder, None, &ModelOptions::default()).unwrap()
+    Arc::new(Model::open(folder, None, &ModelOptions::default()).unwrap())
 }
 
-fn generator<'m>(model: &'m Model, cpu: &'m Cpu) -> Generator<ModelSequence<'m>> {
-    Generator::new(ModelSequence::new(model, cpu, model.spec().context).unwrap())
+fn generator<'c>(model: &Arc<Model>, cpu: &'c Cpu) -> Generator<ModelSequence<'c>> {
+    let sequence = ModelSequence::new(Arc::clone(model), cpu, model.spec().context);
+    Generator::new(sequence.unwrap())
 }
 
 #[test]

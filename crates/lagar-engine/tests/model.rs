@@ -32,7 +32,7 @@ fn logits(cpu: &Cpu, model: &Model, tokens: &[u32], chunk: usize) -> Vec<u32> {
         .forward(cpu, &mut session, tokens, &mut NoObserver)
         .unwrap();
     let mut out = vec![0.0; tokens.len() * model.spec().vocabulary];
-    model.logits(cpu, hidden, tokens.len(), &mut out);
+    model.logits(cpu, hidden, tokens.len(), &mut out).unwrap();
     assert!(out.iter().all(|logit| logit.is_finite()));
     out.into_iter().map(f32::to_bits).collect()
 }

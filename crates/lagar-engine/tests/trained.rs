@@ -32,7 +32,7 @@ fn loss(cpu: &Cpu, model: &Model, text: &str, tokens: usize) -> f64 {
             .forward(cpu, &mut session, &window, &mut NoObserver)
             .unwrap();
         let logits = &mut logits[..window.len() * vocabulary];
-        model.logits(cpu, hidden, window.len(), logits);
+        model.logits(cpu, hidden, window.len(), logits).unwrap();
         let n = window.len() - 1;
         sum += mean_loss(logits, vocabulary, &window[1..]) * n as f64;
         scored += n;
@@ -161,6 +161,8 @@ fn story_loss(cpu: &Cpu, model: &Model, tokens: &[u32]) -> f64 {
         .forward(cpu, &mut session, &window, &mut NoObserver)
         .unwrap();
     let mut logits = vec![0.0; window.len() * vocabulary];
-    model.logits(cpu, hidden, window.len(), &mut logits);
+    model
+        .logits(cpu, hidden, window.len(), &mut logits)
+        .unwrap();
     mean_loss(&logits, vocabulary, &window[1..])
 }

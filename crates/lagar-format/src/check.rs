@@ -1,5 +1,7 @@
 //! Checking the bytes of the parts.
 
+use std::ops::Range;
+
 use crate::layout::{CHUNK_BYTES, chunks};
 use crate::{Container, FormatError, PartId};
 
@@ -16,6 +18,11 @@ impl CheckUnit {
     /// Bytes that the checksum covers.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Its number within the part.
+    pub fn chunk(&self) -> usize {
+        self.chunk
     }
 
     /// The part it belongs to.
@@ -91,21 +98,60 @@ impl Container {
             };
             padding(gap, free, name).map_err(|error| self.inside(error))?;
         }
-        let Some(&stored) = part.crc32c.get(unit.chunk) else {
-            return Ok(());
-        };
         let start = self.absolute(part.offset + unit.chunk as u64 * CHUNK_BYTES);
         let end = (start + CHUNK_BYTES).min(self.absolute(part.offset + part.bytes));
-        let computed = crc32c::crc32c(self.bytes(start, end));
+        self.check_chunk(unit.part, unit.chunk, self.bytes(start, end))
+    }
+
+    /// The units that cover some bytes of a part, for checking only what is about to be used.
+    ///
+    /// # Errors
+    /// [`FormatError::NoSuchPart`] and [`FormatError::TierIncomplete`].
+    pub fn check_units_of(
+        &self,
+        part: PartId,
+        bytes: Range<u64>,
+    ) -> Result<Vec<CheckUnit>, FormatError> {
+        let range = self.part_range(part)?;
+        let len = range.end - range.start;
+        let chunks = bytes.start / CHUNK_BYTES..chunks(bytes.end.min(len));
+        let units = chunks.map(|chunk| CheckUnit {
+            part,
+            chunk: chunk as usize,
+            bytes: CHUNK_BYTES.min(len - chunk * CHUNK_BYTES),
+        });
+        Ok(units.collect())
+    }
+
+    /// Checks bytes that were read as those of a part, from a chunk's start on, to the end of
+    /// another chunk.
+    pub(crate) fn check_chunks(
+        &self,
+        id: PartId,
+        first: u64,
+        bytes: &[u8],
+    ) -> Result<(), FormatError> {
+        let first = (first / CHUNK_BYTES) as usize;
+        let mut chunks = bytes.chunks(CHUNK_BYTES as usize).enumerate();
+        chunks.try_for_each(|(chunk, bytes)| self.check_chunk(id, first + chunk, bytes))
+    }
+
+    fn check_chunk(&self, id: PartId, chunk: usize, bytes: &[u8]) -> Result<(), FormatError> {
+        let part = &self.index().parts[id];
+        let Some(&stored) = part.crc32c.get(chunk) else {
+            return Ok(());
+        };
+        let computed = crc32c::crc32c(bytes);
         if stored == computed {
             return Ok(());
         }
+        let start = self.absolute(part.offset + chunk as u64 * CHUNK_BYTES);
         Err(self.inside(FormatError::PartChecksum {
             tier: self.index().tiers[part.tier].name.clone(),
-            part: unit.part,
-            what: self.index().describe_part(unit.part),
+            part: id,
+            what: self.index().describe_part(id),
             start,
-            end,
+            end: start + bytes.len() as u64,
             stored,
             computed,
         }))

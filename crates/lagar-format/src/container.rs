@@ -1,10 +1,14 @@
 //! An open file.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::header::Header;
-use crate::{FormatError, Index, Limits, PartId, Region, TensorRecord, os, validate, zlib};
+use crate::{
+    Blob, Coding, FormatError, Index, Limits, PIECE_BYTES, PartId, Region, TensorRecord, os,
+    validate, zlib,
+};
 
 /// An open `.lagar` file whose header and index are checked, and which holds its first tier at
 /// least. The bytes of the parts are not checked until [`Container::check`] is called.
@@ -12,6 +16,7 @@ use crate::{FormatError, Index, Limits, PartId, Region, TensorRecord, os, valida
 pub struct Container {
     path: Option<PathBuf>,
     region: Region,
+    version: u32,
     data_offset: u64,
     index: Index,
     limits: Limits,
@@ -71,7 +76,7 @@ impl Container {
         let index: Index =
             serde_json::from_slice(&json).map_err(|source| FormatError::Json { source })?;
         drop(json);
-        validate::validate(&index, header.data_offset, limits)?;
+        validate::validate(&index, header.version, header.data_offset, limits)?;
 
         let tier_end = |end: u64| header.data_offset + end;
         let complete = index
@@ -94,6 +99,7 @@ impl Container {
         Ok(Self {
             path: None,
             region,
+            version: header.version,
             data_offset: header.data_offset,
             limits: limits.clone(),
             tensors: tensors
@@ -107,6 +113,17 @@ impl Container {
     /// The index.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// The version of the format that the file has.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The header, byte for byte.
+    pub(crate) fn header_bytes(&self) -> &[u8; crate::header::HEADER_BYTES as usize] {
+        let header = self.region.first_chunk();
+        header.expect("an opened file has a header")
     }
 
     /// Where the file lies, if it was opened by name.
@@ -151,6 +168,13 @@ impl Container {
     /// [`FormatError::NoSuchPart`], or [`FormatError::TierIncomplete`] where the file was cut
     /// before the part's tier ends.
     pub fn part(&self, id: PartId) -> Result<Region, FormatError> {
+        let Range { start, end } = self.part_range(id)?;
+        let region = self.region.slice(start as usize..end as usize);
+        Ok(region.expect("the parts of a complete tier lie within the file"))
+    }
+
+    /// Where in the file a part of a complete tier lies.
+    pub(crate) fn part_range(&self, id: PartId) -> Result<Range<u64>, FormatError> {
         let parts = self.index.parts.len();
         let part = self
             .index
@@ -158,9 +182,21 @@ impl Container {
             .get(id)
             .ok_or(FormatError::NoSuchPart { part: id, parts })?;
         self.require(part.tier)?;
-        let start = (self.data_offset + part.offset) as usize;
-        let region = self.region.slice(start..start + part.bytes as usize);
-        Ok(region.expect("the parts of a complete tier lie within the file"))
+        let start = self.absolute(part.offset);
+        Ok(start..start + part.bytes)
+    }
+
+    /// Length of the file.
+    pub(crate) fn file_len(&self) -> u64 {
+        self.region.len() as u64
+    }
+
+    /// Where a part starts, counted from the start of the file.
+    ///
+    /// # Panics
+    /// If there is no such part.
+    pub fn part_offset(&self, id: PartId) -> u64 {
+        self.absolute(self.index.parts[id].offset)
     }
 
     /// The content of a stored file.
@@ -184,6 +220,57 @@ impl Container {
                 reason,
             })
         })
+    }
+
+    /// One of the pieces of [`crate::PIECE_BYTES`] that a run of bytes of the exact section is cut
+    /// into, the last one shorter.
+    ///
+    /// # Errors
+    /// [`FormatError::TierIncomplete`], or [`FormatError::Decompress`] where the bytes are damaged.
+    ///
+    /// # Panics
+    /// If there is no such piece, or the run is not one of this file's index.
+    pub fn blob_piece(&self, blob: &Blob, piece: u64) -> Result<Region, FormatError> {
+        self.blob_piece_of(blob, piece, &self.part(blob.part)?)
+    }
+
+    /// All bytes of a blob whose part was read, see [`crate::PartReader`].
+    ///
+    /// # Errors
+    /// [`FormatError::Decompress`] where the bytes are damaged.
+    ///
+    /// # Panics
+    /// If `part` is shorter than the blob's part.
+    pub fn unpack(&self, blob: &Blob, part: &Region) -> Result<Region, FormatError> {
+        if blob.coding == Coding::Raw {
+            return Ok(part.clone());
+        }
+        let mut bytes = Vec::new();
+        for piece in 0..blob.bytes.div_ceil(PIECE_BYTES) {
+            bytes.extend_from_slice(&self.blob_piece_of(blob, piece, part)?);
+        }
+        Ok(Region::from_vec(bytes))
+    }
+
+    fn blob_piece_of(&self, blob: &Blob, piece: u64, part: &Region) -> Result<Region, FormatError> {
+        let start = piece * PIECE_BYTES;
+        assert!(start < blob.bytes, "piece {piece} of {} bytes", blob.bytes);
+        let bytes = (blob.bytes - start).min(PIECE_BYTES);
+        let inside = "the lengths of a checked index fit its parts";
+        if blob.coding == Coding::Raw {
+            let range = start as usize..(start + bytes) as usize;
+            return Ok(part.slice(range).expect(inside));
+        }
+        let before: u64 = blob.lengths[..piece as usize].iter().sum();
+        let (before, length) = (before as usize, blob.lengths[piece as usize] as usize);
+        let stored = part.get(before..before + length).expect(inside);
+        match zlib::decompress_exactly(stored, bytes) {
+            Ok(raw) => Ok(Region::from_vec(raw)),
+            Err(reason) => Err(self.inside(FormatError::Decompress {
+                what: self.index.describe_part(blob.part),
+                reason,
+            })),
+        }
     }
 
     /// Fails unless the file holds this tier to its end.

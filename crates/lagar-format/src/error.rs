@@ -44,14 +44,64 @@ pub enum FormatError {
         /// The first bytes, at most eight.
         found: Vec<u8>,
     },
+    /// The first bytes are not those of a tail file.
+    #[error(
+        "not a tail file, as `lagar split --rest` writes it: it starts with the bytes {found:02x?}"
+    )]
+    NotTail {
+        /// The first bytes, at most eight.
+        found: Vec<u8>,
+    },
+    /// A tail that was cut from another file.
+    #[error("the tail belongs to another file: its id is {tail_id:?}, the file's is {id:?}")]
+    TailOfAnother {
+        /// Identity of the file.
+        id: String,
+        /// Identity of the file that the tail was cut from.
+        tail_id: String,
+    },
+    /// A tail that does not start where the file ends.
+    #[error(
+        "the tail starts at byte {start} of the whole file, but the file to be joined ends at {end}; \
+         split it at that tier, or use the tail that goes with it"
+    )]
+    TailStart {
+        /// Where the tail starts.
+        start: u64,
+        /// Where the file ends.
+        end: u64,
+    },
+    /// A tail that does not end where a tier ends.
+    #[error("the tail ends at byte {end} of the whole file, where no tier ends")]
+    TailEnd {
+        /// Where the tail ends.
+        end: u64,
+    },
+    /// A tail was asked for where nothing follows.
+    #[error("nothing follows tier {tier:?}, so there is no rest to write")]
+    NothingFollows {
+        /// Name of the tier.
+        tier: String,
+    },
+    /// An output that is one of the other files of the same work.
+    #[error("cannot write {}: it is one of the other files of this command; choose another name", path.display())]
+    SameFile {
+        /// The output.
+        path: PathBuf,
+    },
+    /// The caller asked to stop.
+    #[error("interrupted")]
+    Interrupted,
     /// A version that this program does not read.
     #[error(
-        "format version {found}, but this program reads version {newest} only; use the version of \
-         lagar that wrote the file, or a newer one"
+        "format version {found}, but this program reads versions {oldest} to {newest} only; use the \
+         version of lagar that wrote the file, or a newer one"
     )]
     Version {
         /// The file's version.
         found: u32,
+        /// The oldest version that is read.
+        oldest: u32,
         /// The newest version that is read.
         newest: u32,
     },
@@ -224,6 +274,22 @@ pub enum FormatError {
         /// The names there are.
         stored: Vec<String>,
     },
+    /// Bytes were asked for that a part does not have.
+    #[error("part {part} has {len} bytes, but {needed} are needed")]
+    PartTooShort {
+        /// The part.
+        part: usize,
+        /// Its length.
+        len: u64,
+        /// What was asked for.
+        needed: u64,
+    },
+    /// Another file has taken the name of an open one.
+    #[error("{} is no longer the file that was opened; open it again", path.display())]
+    Replaced {
+        /// The name.
+        path: PathBuf,
+    },
     /// A file that was declared to the writer changed before it was copied.
     #[error("{} changed while it was being written into {}; press again", source_path.display(), path.display())]
     SourceChanged {
@@ -316,6 +382,30 @@ pub enum Problem {
         /// Where it may lie, in words.
         allowed: String,
     },
+    /// Something that only a file with an exact section may have.
+    #[error("has {what} of an exact section, but there is no last tier \"full\" to hold it")]
+    NoExactSection {
+        /// What is there.
+        what: &'static str,
+    },
+    /// A tier that must be the last one.
+    #[error("must be the last of the {tiers} tiers")]
+    NotLast {
+        /// Number of tiers.
+        tiers: usize,
+    },
+    /// A tensor's original bytes cannot be where the index says.
+    #[error("the exact body {problem}")]
+    ExactBody {
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A file of an older version that uses what a newer version brought.
+    #[error("uses what only files of version {needed} have")]
+    NewerVersion {
+        /// The version that has it.
+        needed: u32,
+    },
     /// A size that does not fit 64 bits.
     #[error("{what} does not fit 64 bits")]
     Overflow {
@@ -365,7 +455,11 @@ impl FormatError {
                 | Self::DiskFull { .. }
                 | Self::NoSuchPart { .. }
                 | Self::NoSuchTier { .. }
+                | Self::Replaced { .. }
                 | Self::SourceChanged { .. }
+                | Self::NothingFollows { .. }
+                | Self::SameFile { .. }
+                | Self::Interrupted
         )
     }
 }

@@ -4,7 +4,9 @@ use crate::layout::{SECTION_ALIGN, align_up};
 use crate::{FormatError, Limits};
 
 /// The newest version of the format, and the one that is written.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The oldest version that is read.
+pub const OLDEST_VERSION: u32 = 1;
 
 pub(crate) const HEADER_BYTES: u64 = 64;
 /// The first byte is not text and the line end catches transfers that rewrite line ends.
@@ -13,6 +15,7 @@ const MAGIC: [u8; 8] = *b"\x89LAGAR\r\n";
 /// Where the index is and where the first section starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
+    pub(crate) version: u32,
     pub(crate) index_stored: u64,
     pub(crate) index_raw: u64,
     pub(crate) index_crc32c: u32,
@@ -24,6 +27,7 @@ impl Header {
     pub(crate) fn new(stored_index: &[u8], index_raw: u64) -> Option<Self> {
         let index_stored = stored_index.len() as u64;
         Some(Self {
+            version: VERSION,
             index_stored,
             index_raw,
             index_crc32c: crc32c::crc32c(stored_index),
@@ -34,7 +38,7 @@ impl Header {
     pub(crate) fn to_bytes(&self) -> [u8; HEADER_BYTES as usize] {
         let mut bytes = [0; HEADER_BYTES as usize];
         bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
         bytes[16..24].copy_from_slice(&HEADER_BYTES.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.index_stored.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.index_raw.to_le_bytes());
@@ -65,9 +69,10 @@ impl Header {
         let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
         // The version first: a later one may lay the rest out differently.
         let version = u32_at(8);
-        if version != VERSION {
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
             return Err(FormatError::Version {
                 found: version,
+                oldest: OLDEST_VERSION,
                 newest: VERSION,
             });
         }
@@ -94,6 +99,7 @@ impl Header {
             });
         }
         let header = Self {
+            version,
             index_stored: u64_at(24),
             index_raw: u64_at(32),
             data_offset: u64_at(40),

@@ -7,10 +7,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FormatError, Limits, validate};
+use crate::exact::{not_empty, not_null};
+use crate::{Exact, ExactBody, FormatError, Limits, Segment, validate};
 
 /// Number of a part: its position in [`Index::parts`].
 pub type PartId = usize;
+
+/// Name of the tier that holds the exact section.
+pub const FULL_TIER: &str = "full";
 
 /// Everything about a file except the bytes of its parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,12 +51,20 @@ pub struct Index {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceFile {
-    /// File name within the checkpoint folder.
+    /// Name within the checkpoint folder; `/` separates it from the folders it lies in.
     pub name: String,
     /// Length of the file.
     pub bytes: u64,
     /// BLAKE3 hash, 64 lower-case hexadecimal digits.
     pub blake3: String,
+    /// What the file is made of, from front to back. Empty where the index has no tier `full`, and
+    /// for files of no bytes.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "not_empty"
+    )]
+    pub segments: Vec<Segment>,
 }
 
 /// A cumulative quality level.
@@ -144,8 +156,15 @@ pub struct TensorRecord {
     pub shape: Vec<u64>,
     /// Element type in the checkpoint.
     pub dtype: Dtype,
-    /// How it is stored.
+    /// How a model uses it.
     pub body: Body,
+    /// How its original bytes come back: there if and only if the index has a tier `full`.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "not_null"
+    )]
+    pub exact: Option<Exact>,
 }
 
 /// How a tensor is stored.
@@ -167,6 +186,8 @@ pub enum Body {
         /// Stages of ascending tiers.
         stages: Vec<Stage>,
     },
+    /// In the exact section only.
+    Exact,
 }
 
 /// One additive term of a pressed linear.
@@ -277,6 +298,12 @@ impl Index {
         parts.iter().rfind(in_tier).copied()
     }
 
+    /// Position of the tier that holds the exact section: the last one, if it is there at all.
+    pub fn full_tier(&self) -> Option<usize> {
+        let last = self.tiers.len().checked_sub(1)?;
+        (self.tiers[last].name == FULL_TIER).then_some(last)
+    }
+
     /// Position of the tier of this name.
     pub fn tier(&self, name: &str) -> Option<usize> {
         self.tiers.iter().position(|tier| tier.name == name)
@@ -289,7 +316,7 @@ impl Index {
                 Body::Raw { parts, .. } if parts.contains(&id) => {
                     return format!("tensor {:?}", tensor.name);
                 }
-                Body::Raw { .. } => {}
+                Body::Raw { .. } | Body::Exact => {}
                 Body::Linear { stages, .. } => {
                     for (number, Stage::Window(stage)) in stages.iter().enumerate() {
                         let role = match id {
@@ -302,6 +329,14 @@ impl Index {
                     }
                 }
             }
+            let role = match tensor.exact.as_ref().map(|exact| &exact.body) {
+                Some(ExactBody::Stored(blob)) if blob.part == id => "exact bytes",
+                Some(ExactBody::Coded { model, .. }) if *model == id => "exact tables",
+                Some(ExactBody::Coded { lengths, .. }) if *lengths == id => "exact chunk lengths",
+                Some(ExactBody::Coded { codes, .. }) if *codes == id => "exact codes",
+                _ => continue,
+            };
+            return format!("{role} of tensor {:?}", tensor.name);
         }
         for (number, transform) in self.transforms.iter().enumerate() {
             if transform.permutation == id {
@@ -311,9 +346,48 @@ impl Index {
                 return format!("signs of transform {number}");
             }
         }
-        match self.files.iter().find(|file| file.part == id) {
-            Some(file) => format!("stored file {:?}", file.name),
+        if let Some(file) = self.files.iter().find(|file| file.part == id) {
+            return format!("stored file {:?}", file.name);
+        }
+        let holds = |segment: &Segment| matches!(segment, Segment::Bytes(blob) if blob.part == id);
+        match self
+            .source
+            .iter()
+            .find(|file| file.segments.iter().any(holds))
+        {
+            Some(file) => format!("bytes of the source file {:?}", file.name),
             None => "not used by any tensor".to_owned(),
         }
+    }
+}
+
+impl TensorRecord {
+    /// Number of elements: the product of the shape.
+    ///
+    /// # Panics
+    /// If it does not fit 64 bits, which an opened file's tensors do.
+    pub fn elements(&self) -> u64 {
+        elements(&self.shape).expect("the shape was checked")
+    }
+
+    /// Length of the original bytes.
+    ///
+    /// # Panics
+    /// As [`TensorRecord::elements`].
+    pub fn bytes(&self) -> u64 {
+        self.checked_bytes().expect("the shape was checked")
+    }
+
+    pub(crate) fn checked_bytes(&self) -> Option<u64> {
+        elements(&self.shape)?.checked_mul(self.dtype.bytes())
+    }
+}
+
+/// Number of elements of a tensor; `None` beyond 64 bits.
+pub(crate) fn elements(shape: &[u64]) -> Option<u64> {
+    // Zeros first: `[huge, huge, 0]` is as empty as `[0, huge, huge]`.
+    match shape.contains(&0) {
+        true => Some(0),
+        false => shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size)),
     }
 }

@@ -16,12 +16,17 @@
 mod check;
 mod container;
 mod error;
+mod exact;
 mod header;
 mod index;
 mod layout;
 mod limits;
 pub mod os;
+mod part_reader;
 mod region;
+mod steps;
+mod tail;
+mod temporary;
 mod validate;
 mod writer;
 mod zlib;
@@ -29,12 +34,20 @@ mod zlib;
 pub use check::CheckUnit;
 pub use container::Container;
 pub use error::{FormatError, Problem};
-pub use header::VERSION;
+pub use exact::{
+    Blob, Coding, Exact, ExactBody, MAX_CODED_COLS, PIECE_BYTES, Segment, coded_matrix,
+};
+pub use header::{OLDEST_VERSION, VERSION};
 pub use index::{
-    Body, Dtype, Index, Levels, Part, PartId, SourceFile, Stage, StoredFile, TableRecord,
-    TensorRecord, Tier, TransformRecord, WindowStage,
+    Body, Dtype, FULL_TIER, Index, Levels, Part, PartId, SourceFile, Stage, StoredFile,
+    TableRecord, TensorRecord, Tier, TransformRecord, WindowStage,
 };
 pub use layout::{CHUNK_BYTES, PART_ALIGN, SECTION_ALIGN};
 pub use limits::Limits;
+pub use part_reader::{PartReader, ReadParts, ReadPlan};
 pub use region::Region;
+pub use steps::GoOn;
+pub use tail::{SplitBytes, join, split};
+pub use temporary::NewFile;
 pub use writer::{PartSource, Writer};
+pub use zlib::compress;

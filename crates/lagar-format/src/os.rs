@@ -1,13 +1,17 @@
-//! All that differs between operating systems: mapping, advice, free memory, durable renames.
+//! All that differs between operating systems: mapping, advice, reads past the page cache, free
+//! memory, durable renames.
 //!
 //! This is the crate's only unsafe code. Where a system lacks something, a plain fallback does the
 //! same work: files are read instead of mapped, advice is ignored, free memory is unknown.
 #![allow(unsafe_code)]
 
+mod uncached;
+
 use std::fs::File;
 use std::path::Path;
 
 use crate::{FormatError, Region};
+pub(crate) use uncached::{BLOCK, UncachedFile};
 
 /// A whole file as bytes.
 #[cfg(any(unix, windows))]
@@ -165,6 +169,37 @@ pub fn replace_atomically(temporary: &Path, path: &Path) -> Result<(), FormatErr
     sync_folder(folder.unwrap_or(Path::new(".")))
 }
 
+/// Writes all of `bytes` at a place in a file; any number of threads may do so at once.
+///
+/// # Errors
+/// The system's.
+pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::write_all_at(file, bytes, offset);
+    #[cfg(windows)]
+    {
+        let mut left = bytes;
+        while !left.is_empty() {
+            let at = offset + (bytes.len() - left.len()) as u64;
+            match std::os::windows::fs::FileExt::seek_write(file, left, at)? {
+                0 => return Err(std::io::ErrorKind::WriteZero.into()),
+                written => left = &left[written..],
+            }
+        }
+        Ok(())
+    }
+    #[cfg(not(any(unix, windows)))]
+    {
+        use std::io::{Seek, SeekFrom, Write};
+        use std::sync::{Mutex, PoisonError};
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = file;
+        file.seek(SeekFrom::Start(offset))?;
+        file.write_all(bytes)
+    }
+}
+
 /// Makes the names in a folder durable. Does nothing where folders cannot be synced.
 ///
 /// # Errors
@@ -218,6 +253,21 @@ mod tests {
             let message = map(path).unwrap_err().to_string();
             assert!(message.contains("not a plain file"), "{message}");
         }
+    }
+
+    #[test]
+    fn writing_at_places_in_any_order_fills_the_file() {
+        let file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..100).collect();
+        for at in [60, 0, 20, 40, 80] {
+            write_at(&file, &bytes[at..at + 20], at as u64).unwrap();
+        }
+        let mut read = Vec::new();
+        use std::io::{Read, Seek};
+        let mut file = file;
+        file.rewind().unwrap();
+        file.read_to_end(&mut read).unwrap();
+        assert_eq!(read, bytes);
     }
 
     #[test]

@@ -69,6 +69,15 @@ impl Region {
         })
     }
 
+    /// The vector that the region was made from, for another use; `None` where other regions share
+    /// it, or it is a map's.
+    pub fn into_vec(self) -> Option<Vec<u8>> {
+        match Arc::into_inner(self.backing)? {
+            Backing::Bytes(bytes) => Some(bytes),
+            Backing::Map(_) => None,
+        }
+    }
+
     /// The map behind this region with the range it covers; `None` for bytes in memory.
     pub(crate) fn map(&self) -> Option<(&os::Map, usize, usize)> {
         match &*self.backing {

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::header::Header;
 use crate::layout::{CHUNK_BYTES, PART_ALIGN, SECTION_ALIGN, align_up};
+use crate::steps::{GoOn, Steps};
 use crate::{
-    FormatError, Index, Limits, Part, PartId, Problem, StoredFile, TableRecord, TensorRecord, Tier,
-    TransformRecord, validate, zlib,
+    Container, FormatError, Index, Limits, Part, PartId, Problem, StoredFile, TableRecord,
+    TensorRecord, Tier, TransformRecord, validate, zlib,
 };
 
 /// Where the bytes of a part come from.
@@ -60,6 +61,37 @@ impl Writer {
             index,
             sources: Vec::new(),
         }
+    }
+
+    /// A writer of all that a complete file holds, to which more is then added: descriptions,
+    /// parts, files, tables, transforms, tensors and tiers stay as they are, in their order.
+    ///
+    /// # Errors
+    /// [`FormatError::TierIncomplete`] where the file was cut off, and [`FormatError::Io`] where
+    /// it was not opened by its name.
+    pub fn extending(container: &Container) -> Result<Self, FormatError> {
+        let mut index = container.index().clone();
+        container.require(index.tiers.len() - 1)?;
+        let path = container.path().ok_or_else(|| {
+            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+            FormatError::io("find the file of", Path::new(""), source)
+        })?;
+        let mut sources = Vec::new();
+        for part in &mut index.parts {
+            part.crc32c.clear();
+            sources.push(PartSource::File {
+                path: path.to_owned(),
+                offset: container.absolute(part.offset),
+                bytes: part.bytes,
+            });
+        }
+        Ok(Self { index, sources })
+    }
+
+    /// The index, to be changed. Its tiers and parts are the writer's: whatever else is done to
+    /// them is overwritten or refused on writing.
+    pub fn index_mut(&mut self) -> &mut Index {
+        &mut self.index
     }
 
     /// What has been declared so far. Offsets, checksums and tier ends are filled in on writing.
@@ -136,12 +168,24 @@ impl Writer {
     /// # Errors
     /// [`FormatError::Index`] and [`FormatError::Limit`] where a reader would refuse the file,
     /// [`FormatError::Io`], [`FormatError::DiskFull`], [`FormatError::SourceChanged`].
-    pub fn write(mut self, path: &Path) -> Result<u64, FormatError> {
+    pub fn write(self, path: &Path) -> Result<u64, FormatError> {
+        self.write_with(path, &mut |_, _| true)
+    }
+
+    /// As [`Writer::write`]; `go_on` is told the bytes done and the bytes in all (each is read
+    /// twice), and may stop the work with [`FormatError::Interrupted`].
+    ///
+    /// # Errors
+    /// As [`Writer::write`], and [`FormatError::Interrupted`].
+    pub fn write_with(mut self, path: &Path, go_on: GoOn<'_>) -> Result<u64, FormatError> {
         self.lay_out()?;
+        let bytes: u64 = self.index.parts.iter().map(|part| part.bytes).sum();
+        let mut steps = Steps::new(bytes.saturating_mul(2), go_on);
         for (part, source) in self.index.parts.iter_mut().zip(&self.sources) {
+            part.crc32c.clear();
             source.chunks(path, |chunk| {
                 part.crc32c.push(crc32c::crc32c(chunk));
-                Ok(())
+                steps.advance(chunk.len() as u64)
             })?;
         }
         let json =
@@ -153,7 +197,7 @@ impl Writer {
         };
         let header = Header::new(&stored_index, json.len() as u64).ok_or_else(overflow)?;
         let limits = Limits::default();
-        validate::validate(&self.index, header.data_offset, &limits)?;
+        validate::validate(&self.index, header.version, header.data_offset, &limits)?;
         Header::read(&header.to_bytes(), &limits)?;
 
         let failed = |e| FormatError::io("write", path, e);
@@ -176,7 +220,8 @@ impl Writer {
                 if crcs.next() != Some(&crc32c::crc32c(chunk)) {
                     return Err(source.changed(path));
                 }
-                put(chunk)
+                put(chunk)?;
+                steps.advance(chunk.len() as u64)
             })?;
             end = start + part.bytes;
         }

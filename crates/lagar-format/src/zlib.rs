@@ -7,8 +7,9 @@ use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 /// Deflate cannot expand by more than this (258 bytes from two bits, RFC 1951).
 const MAX_RATIO: u64 = 1032;
 
-/// Compresses as tightly as the library can: files are written once and read often.
-pub(crate) fn compress(raw: &[u8]) -> Vec<u8> {
+/// Compresses into a zlib stream, as tightly as the library can: files are written once and read
+/// often.
+pub fn compress(raw: &[u8]) -> Vec<u8> {
     compress_to_vec_zlib(raw, 9)
 }
 

@@ -15,9 +15,9 @@ pub enum Isa {
     Neon,
     /// AArch64 with the int8 dot product (`sdot`).
     NeonDotprod,
-    /// x86-64 with AVX2, FMA and F16C.
+    /// x86-64 with AVX2, FMA, F16C, POPCNT and BMI2.
     Avx2,
-    /// x86-64 with AVX-512 F, BW, DQ, VL, VBMI and VNNI (and AVX2, FMA, F16C, BMI2).
+    /// x86-64 with AVX-512 F, BW, DQ, VL, VBMI and VNNI (and AVX2, FMA, F16C, POPCNT, BMI2).
     Avx512,
 }
 
@@ -66,14 +66,13 @@ impl Isa {
         macro_rules! all {
             ($($feature:tt),*) => { $(std::arch::is_x86_feature_detected!($feature))&&* };
         }
-        let avx2 = all!("avx2", "fma", "f16c");
+        let avx2 = all!("avx2", "fma", "f16c", "popcnt", "bmi2");
         match self {
             Self::Portable => true,
             Self::Neon | Self::NeonDotprod => false,
             Self::Avx2 => avx2,
             Self::Avx512 => {
                 avx2 && all!(
-                    "bmi2",
                     "avx512f",
                     "avx512bw",
                     "avx512dq",

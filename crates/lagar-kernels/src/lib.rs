@@ -13,6 +13,7 @@
 
 mod cpu;
 mod error;
+mod exact;
 mod float;
 mod gemm;
 mod isa;
@@ -23,8 +24,9 @@ mod viterbi;
 
 pub use cpu::Cpu;
 pub use error::KernelError;
+pub use exact::ExactSource;
 pub use float::{AttentionArgs, DenseWeight, KvCache, KvFormat};
 pub use isa::Isa;
-pub use matmul::WindowStage;
+pub use matmul::{PredictScratch, WindowStage};
 pub use pool::{Disjoint, Pool};
 pub use viterbi::Encoder;

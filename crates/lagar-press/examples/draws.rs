@@ -1,22 +1,23 @@
 //! Quality over several draws of the random signs, since one draw says little:
-//! `cargo run --release -p lagar-press --example draws -- CHECKPOINT CALIBRATION TEXT BITS,… SEEDS DAMPING,…`.
+//! `cargo run --release -p lagar-press --example draws -- CHECKPOINT CALIBRATION TEXT SEEDS PRESS…`.
 //!
-//! Presses at each depth and damping with seeds `0..SEEDS` and prints KL to the original and top-1 agreement
-//! on the first 12,288 tokens of `TEXT`, each with mean and range.
+//! `PRESS` is `TIERS`, `TIERS:PRIMARY` or `TIERS::DAMPING,…`, such as `2,2`, `2,2:R` (primary tiers are R, RG, RGB)
+//! and `2,2::0.3,0.1`. Presses each with seeds `0..SEEDS` and prints, for every tier, KL to the original and top-1
+//! agreement on the first 12,288 tokens of `TEXT`, each with mean and range, then bits per parameter of the tier's prefix.
 #![allow(clippy::print_stdout)]
 
 use std::path::Path;
 
 use lagar_engine::{Model, ModelOptions};
 use lagar_kernels::{Cpu, Isa};
-use lagar_press::{EvaluationOptions, PressOptions, Request, Silent, evaluate, press};
+use lagar_press::{EvaluationOptions, PressOptions, Request, STAGE_TIERS, Silent, evaluate, press};
 
 const TOKENS: usize = 12_288;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [checkpoint, calibration, text, bits, seeds, dampings] = &args[..] else {
-        return Err("usage: draws CHECKPOINT CALIBRATION TEXT BITS,… SEEDS DAMPING,…".into());
+    let [checkpoint, calibration, text, seeds, presses @ ..] = &args[..] else {
+        return Err("usage: draws CHECKPOINT CALIBRATION TEXT SEEDS PRESS…".into());
     };
     let calibration = std::fs::read_to_string(calibration)?;
     let text = std::fs::read_to_string(text)?;
@@ -24,38 +25,63 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cpu = Cpu::new(Isa::best(), std::thread::available_parallelism()?.get());
     let original = Model::open(checkpoint, None, &ModelOptions::default())?;
     let output = std::env::temp_dir().join(format!("lagar-draws-{}.lagar", std::process::id()));
-    for damping in dampings.split(',') {
-        for depth in bits.split(',') {
-            let (mut kl, mut agreement) = (Vec::new(), Vec::new());
-            for seed in 0..seeds {
-                let mut options = PressOptions::default();
-                options.bits = depth.parse()?;
-                options.seed = seed;
-                options.damping = damping.parse()?;
-                let request = Request {
-                    checkpoint: Path::new(checkpoint),
-                    text: &calibration,
-                    output: &output,
-                    options,
-                    resume: false,
-                };
-                press(&cpu, &request, &Silent)?;
-                let pressed = Model::open(&output, None, &ModelOptions::default())?;
+    for wanted in presses {
+        let options = parse(wanted)?;
+        let tiers = options.stage_tiers();
+        let mut measured = vec![(Vec::new(), Vec::new(), 0.0); tiers.len()];
+        for seed in 0..seeds {
+            let mut options = options.clone();
+            options.seed = seed;
+            let request = Request {
+                checkpoint: Path::new(checkpoint),
+                text: &calibration,
+                held_out: None,
+                output: &output,
+                options,
+                resume: false,
+            };
+            press(&cpu, &request, &Silent)?;
+            for (tier, (kl, agreement, bits)) in tiers.iter().zip(&mut measured) {
+                let pressed = Model::open(&output, Some(tier), &ModelOptions::default())?;
                 let options = EvaluationOptions::new(None, Some(TOKENS));
                 let measured = evaluate(&cpu, &pressed, Some(&original), &text, &options, &Silent)?;
                 let compared = measured.reference.ok_or("no comparison")?;
                 kl.push(compared.kl_mean);
                 agreement.push(compared.top1_agreement);
+                *bits = 8.0 * pressed.file_bytes() as f64 / pressed.parameters() as f64;
             }
+        }
+        for (tier, (kl, agreement, bits)) in tiers.iter().zip(&measured) {
             println!(
-                "{depth} bits, damping {damping}: KL {}, top-1 agreement {}",
-                summary(&kl),
-                summary(&agreement)
+                "{wanted} {tier}: KL {}, top-1 agreement {}, {bits:.3} bits",
+                summary(kl),
+                summary(agreement)
             );
         }
     }
     std::fs::remove_file(output)?;
     Ok(())
+}
+
+fn parse(text: &str) -> Result<PressOptions, Box<dyn std::error::Error>> {
+    let mut fields = text.split(':');
+    let numbers = |field: &str| {
+        field
+            .split(',')
+            .map(str::parse)
+            .collect::<Result<Vec<u8>, _>>()
+    };
+    let tiers = numbers(fields.next().unwrap_or_default())?;
+    let mut options = PressOptions::default().with_tiers(&tiers, false);
+    if let Some(name) = fields.next().filter(|name| !name.is_empty()) {
+        let place = STAGE_TIERS.iter().position(|tier| *tier == name);
+        options.primary = Some(place.ok_or("no such tier")?);
+    }
+    if let Some(dampings) = fields.next() {
+        let dampings = dampings.split(',').map(str::parse);
+        options.damping = Some(dampings.collect::<Result<_, _>>()?);
+    }
+    Ok(options)
 }
 
 /// Mean and range.

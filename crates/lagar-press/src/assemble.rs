@@ -11,12 +11,12 @@ use lagar_format::{
     WindowStage, Writer,
 };
 
-use crate::encode::{Span, StoredLinear, Unit};
+use crate::encode::{Span, StoredLinear, StoredStage, Unit};
 use crate::partial::Key;
 use crate::{PressError, PressOptions};
 
-/// Writes `path` from the checkpoint's small tensors and the units' files.
-pub(crate) fn assemble(
+/// Writes the tiers below `full` to `path`, from the checkpoint's small tensors and the units' files.
+pub(crate) fn assemble_base(
     checkpoint: &Checkpoint,
     spec: &ModelSpec,
     options: &PressOptions,
@@ -34,16 +34,21 @@ pub(crate) fn assemble(
         source,
         ..Index::default()
     });
-    let tier = writer.begin_tier("R");
+    let mut tiers = options.stage_tiers().iter();
+    writer.begin_tier(*tiers.next().expect("a base has at least one stage"));
     for name in CARRIED_FILES {
         if let Some(bytes) = checkpoint.file(name) {
             writer.file(name, bytes);
         }
     }
-    let table = writer.table(table_record(Table::trained(
-        options.bits,
-        super::press::TRELLIS_WINDOW,
-    )));
+    let tables: Vec<usize> = options
+        .tiers
+        .iter()
+        .map(|&bits| {
+            let table = Table::trained(bits, super::press::TRELLIS_WINDOW);
+            writer.table(table_record(table))
+        })
+        .collect();
 
     let mut pressed: HashMap<&str, (usize, &Unit, &StoredLinear)> = HashMap::new();
     for unit in units {
@@ -61,21 +66,26 @@ pub(crate) fn assemble(
             }
         }
     }
+    let mut tensors = Vec::new();
+    // Tensors with stages of later tiers, by their position.
+    let mut linears = Vec::new();
     for tensor in spec.tensors() {
         let original = checkpoint.tensor(&tensor.name)?;
         let dtype = original.dtype();
         let body = match (tensor.role, pressed.get(tensor.name.as_str())) {
-            (_, Some(&(transform, unit, linear))) => Body::Linear {
-                transform,
-                stages: vec![Stage::Window(WindowStage {
-                    tier,
-                    table,
-                    depths: linear.depths.clone(),
-                    codes: writer.part(unit_part(unit, linear.codes)),
-                    scales: writer.part(unit_part(unit, linear.scales)),
-                    row_scales: vec![writer.part(unit_part(unit, linear.row_scales))],
-                })],
-            },
+            (_, Some(&(transform, unit, linear))) => {
+                linears.push((tensors.len(), unit, linear));
+                Body::Linear {
+                    transform,
+                    stages: vec![window_stage(
+                        &mut writer,
+                        0,
+                        tables[0],
+                        unit,
+                        &linear.stages[0],
+                    )],
+                }
+            }
             (Role::Embedding | Role::Linear, None) => {
                 unreachable!("a unit holds every linear; {} is in none", tensor.name)
             }
@@ -84,15 +94,46 @@ pub(crate) fn assemble(
                 parts: vec![writer.part(original.region().to_vec())],
             },
         };
-        writer.tensor(TensorRecord {
+        tensors.push(TensorRecord {
             name: tensor.name,
             shape: tensor.shape.iter().map(|&d| d as u64).collect(),
             dtype,
             body,
+            exact: None,
         });
+    }
+    for (&name, &table) in tiers.zip(&tables[1..]) {
+        let tier = writer.begin_tier(name);
+        for &(at, unit, linear) in &linears {
+            let stage = window_stage(&mut writer, tier, table, unit, &linear.stages[tier]);
+            if let Body::Linear { stages, .. } = &mut tensors[at].body {
+                stages.push(stage);
+            }
+        }
+    }
+    for tensor in tensors {
+        writer.tensor(tensor);
     }
     writer.write(path)?;
     Ok(())
+}
+
+/// Adds the parts of a stage to the tier begun last.
+fn window_stage(
+    writer: &mut Writer,
+    tier: usize,
+    table: usize,
+    unit: &Unit,
+    stage: &StoredStage,
+) -> Stage {
+    Stage::Window(WindowStage {
+        tier,
+        table,
+        depths: stage.depths.clone(),
+        codes: writer.part(unit_part(unit, stage.codes)),
+        scales: writer.part(unit_part(unit, stage.scales)),
+        row_scales: vec![writer.part(unit_part(unit, stage.row_scales))],
+    })
 }
 
 fn unit_part(unit: &Unit, span: Span) -> PartSource {
@@ -104,7 +145,7 @@ fn unit_part(unit: &Unit, span: Span) -> PartSource {
 }
 
 /// The same input, settings and version have the same identity.
-fn identity(key: &Key) -> String {
+pub(crate) fn identity(key: &Key) -> String {
     let key = serde_json::to_vec(key).expect("plain data serialises");
     blake3::hash(&key).to_hex()[..32].to_owned()
 }
@@ -112,12 +153,21 @@ fn identity(key: &Key) -> String {
 fn settings(options: &PressOptions, key: &Key) -> BTreeMap<String, String> {
     [
         ("recipe", "xbit".to_owned()),
-        ("bits", options.bits.to_string()),
+        ("tiers", options.recipe()),
+        ("primary", options.primary_tier().to_owned()),
         ("calibration_tokens", options.tokens.to_string()),
         ("calibration_context", options.context.to_string()),
         ("calibration_text", key.text.clone()),
         ("seed", options.seed.to_string()),
-        ("damping", options.damping.to_string()),
+        (
+            "damping",
+            options
+                .dampings(false)
+                .iter()
+                .map(f32::to_string)
+                .collect::<Vec<_>>()
+                .join(","),
+        ),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))

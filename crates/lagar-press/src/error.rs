@@ -55,6 +55,28 @@ pub enum PressError {
         /// Tokens that are needed.
         needed: usize,
     },
+    /// Too many stages, or nothing at all to write.
+    #[error("{stages} stages were asked for; 1 to 3 are possible, or none with the exact section")]
+    Stages {
+        /// The number of stages.
+        stages: usize,
+    },
+    /// A primary tier that the file will not have.
+    #[error("tier {tier} (counted from 0) is to matter most, but there are {stages} stages")]
+    Primary {
+        /// Position of the tier.
+        tier: usize,
+        /// The number of stages.
+        stages: usize,
+    },
+    /// Dampings that do not fit the stages.
+    #[error("dampings {damping:?} for {stages} stages; each stage takes one, not negative")]
+    Damping {
+        /// What was asked for.
+        damping: Vec<f32>,
+        /// The number of stages.
+        stages: usize,
+    },
     /// A depth outside 1 to 8.
     #[error("{bits} bits per weight were asked for; 1 to 8 are possible")]
     Bits {
@@ -128,6 +150,46 @@ pub enum PressError {
         path: PathBuf,
         /// What differs.
         what: String,
+    },
+    /// The checkpoint changed while it was being pressed.
+    #[error("{what} changed while it was being pressed; press again")]
+    Changed {
+        /// The file or tensor.
+        what: String,
+    },
+    /// The file has no exact section, or not to its end.
+    #[error("{} has no complete tier \"full\", from which a checkpoint is restored: it has {tiers}{}", path.display(), if *cut_off { " (it was cut off before the end of \"full\"; fetch or join the rest)" } else { "; press with +exact" })]
+    NoExact {
+        /// The file.
+        path: PathBuf,
+        /// The tiers that it has.
+        tiers: String,
+        /// Whether the index has the tier, but the file does not reach its end.
+        cut_off: bool,
+    },
+    /// Bytes do not come back as they were.
+    #[error("{}: {what} does not come back as it was: its BLAKE3 hash differs", path.display())]
+    Damaged {
+        /// The `.lagar` file.
+        path: PathBuf,
+        /// The file or tensor of the checkpoint.
+        what: String,
+    },
+    /// There is no tensor of a name.
+    #[error("{}: none of its {tensors} tensors is called {name:?}; `lagar inspect --tensors` lists them", path.display())]
+    NoSuchTensor {
+        /// The `.lagar` file.
+        path: PathBuf,
+        /// The name asked for.
+        name: String,
+        /// Number of tensors.
+        tensors: usize,
+    },
+    /// A tensor is kept in a way that this version does not know.
+    #[error("tensor {tensor:?} is kept in a way that this version does not know")]
+    UnknownExact {
+        /// The tensor.
+        tensor: String,
     },
     /// The caller asked to stop.
     #[error("interrupted")]

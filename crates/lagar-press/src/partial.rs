@@ -13,6 +13,7 @@ use crate::{PressError, PressOptions};
 const KEY: &str = "key.json";
 const NEW_KEY: &str = "key.tmp";
 const LOCK: &str = "lock";
+const BASE: &str = "base.lagar";
 const FINISHED: &str = "finished.lagar";
 
 /// What the bytes of a press depend on.
@@ -100,6 +101,11 @@ impl Partial {
         self.dir.join(format!("{name}.unit"))
     }
 
+    /// Where the tiers below `full` are assembled.
+    pub(crate) fn base(&self) -> PathBuf {
+        self.dir.join(BASE)
+    }
+
     /// Where the finished file is written before it gets its name.
     pub(crate) fn output(&self) -> PathBuf {
         self.dir.join(FINISHED)
@@ -149,7 +155,7 @@ fn names(dir: &Path) -> Result<Vec<String>, PressError> {
 /// Something in the folder that a press does not make.
 fn foreign(dir: &Path) -> Result<Option<String>, PressError> {
     let own = |name: &str| {
-        [KEY, NEW_KEY, LOCK, FINISHED].contains(&name)
+        [KEY, NEW_KEY, LOCK, BASE, FINISHED].contains(&name)
             || [".unit", ".tmp"].iter().any(|end| name.ends_with(end))
     };
     Ok(names(dir)?.into_iter().find(|name| !own(name)))
@@ -175,10 +181,7 @@ mod tests {
     use super::*;
 
     fn key(bits: u8) -> Key {
-        let options = PressOptions {
-            bits,
-            ..PressOptions::default()
-        };
+        let options = PressOptions::default().with_tiers(&[bits], false);
         Key {
             version: "1".to_owned(),
             options,

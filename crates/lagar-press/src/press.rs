@@ -7,18 +7,19 @@ use std::time::Instant;
 use lagar_codec::{GROUP, StageLayout, Table, Transform};
 use lagar_engine::generate::GenerationConfig;
 use lagar_engine::{Checkpoint, Model, ModelOptions, Observer, Site};
-use lagar_format::{SourceFile, os};
+use lagar_format::{Container, Limits, SourceFile, os};
 use lagar_kernels::Cpu;
 
-use crate::assemble::assemble;
+use crate::assemble::assemble_base;
 use crate::encode::{
-    Feedback, Hessians, Job, SiteCode, Unit, UnitBuilder, choose_transform, encode_site,
-    transform_hessian,
+    Feedback, Hessians, Job, SiteCode, StageCode, Unit, UnitBuilder, choose_transform, encode_site,
+    of_tokens, transform_hessian,
 };
 use crate::evaluate::Windows;
+use crate::measure::{self, Measurement};
 use crate::partial::{Key, Partial};
 use crate::source::{check_weights, hash_files};
-use crate::{PressError, PressOptions, Progress, calibration};
+use crate::{PressError, PressOptions, Progress, calibration, exact};
 
 /// Calibration tokens whose forward pass and Hessians cost about as much as coding the weights
 /// they pass through: for the estimate of time left only.
@@ -35,6 +36,9 @@ pub struct Request<'a> {
     pub checkpoint: &'a Path,
     /// Calibration text.
     pub text: &'a str,
+    /// Text to measure the tiers on where the calibration text has nothing left behind the tokens that are
+    /// read.
+    pub held_out: Option<&'a str>,
     /// The file to write. Work in progress lies beside it, in `FILE.partial/`.
     pub output: &'a Path,
     /// Settings.
@@ -55,6 +59,8 @@ pub struct PressReport {
     pub calibration_tokens: usize,
     /// Units taken over from an earlier press.
     pub resumed_units: usize,
+    /// What the tiers below `full` lose; none where there are none.
+    pub measurement: Option<Measurement>,
     /// Wall-clock time.
     pub seconds: f64,
 }
@@ -77,10 +83,14 @@ pub fn press(
 ) -> Result<PressReport, PressError> {
     let started = Instant::now();
     let options = &request.options;
-    if !(1..=8).contains(&options.bits) {
-        return Err(PressError::Bits { bits: options.bits });
+    options.check()?;
+    if options.tiers.is_empty() {
+        return exact::press_alone(cpu, request, progress);
     }
-    let checkpoint = Checkpoint::open(request.checkpoint)?;
+    let checkpoint = match options.exact {
+        false => Checkpoint::open(request.checkpoint)?,
+        true => open_with_others(request.checkpoint, progress)?,
+    };
     check_output(request.output, &checkpoint)?;
     let model = Model::from_checkpoint(checkpoint.clone(), &ModelOptions::default())?;
     // Otherwise the first to complain would be whoever runs the file.
@@ -89,13 +99,14 @@ pub fn press(
     let context = options.context.min(spec.context);
     let windows = calibration::windows(model.tokenizer(), request.text, options.tokens, context)?;
 
-    let source_bytes = checkpoint
-        .files()
-        .iter()
-        .map(|(_, bytes)| bytes.len() as u64)
-        .sum();
-    progress.phase("Checking the checkpoint", source_bytes);
-    let sources = hash_files(cpu, &checkpoint, progress)?;
+    let plan = match options.exact {
+        false => None,
+        true => Some(exact::plan(cpu, request, progress)?),
+    };
+    let sources = match &plan {
+        Some(plan) => plan.sources(),
+        None => hash_files(cpu, &checkpoint, progress)?,
+    };
     check_weights(cpu, &checkpoint, spec, progress)?;
 
     let key = Key {
@@ -112,29 +123,63 @@ pub fn press(
         options,
         partial: &partial,
         progress,
+        token_importance: of_tokens(spec.vocabulary, windows.iter().flatten()),
         resumed: 0,
     };
     let units = pressing.units(&windows)?;
-    let resumed_units = pressing.resumed;
+    let mut resumed_units = pressing.resumed;
 
     progress.phase("Writing and reading back", 2);
-    let finished = partial.output();
-    assemble(&checkpoint, spec, options, &key, sources, &units, &finished)?;
+    let base = partial.base();
+    assemble_base(&checkpoint, spec, options, &key, sources, &units, &base)?;
     progress.advance(1);
-    let file_bytes = read_back(&finished, &model)?;
+    let mut file_bytes = read_back(&base, &model)?;
     progress.advance(1);
-    if progress.cancelled() {
-        return Err(PressError::Interrupted);
+    let measurement = match measure::tiers(cpu, request, &model, &base, progress) {
+        // The file is what was asked for all the same.
+        Err(error @ PressError::Logits { .. }) => {
+            progress.note(&format!("the tiers cannot be measured: {error}"));
+            None
+        }
+        measured => Some(measured?),
+    };
+
+    if let Some(plan) = &plan {
+        let below = exact::Below::Tiers(Box::new(Container::open(&base, &Limits::default())?));
+        let finished = exact::finish(cpu, plan, below, &partial, request, progress)?;
+        file_bytes = finished.0;
+        resumed_units += finished.1;
+    } else {
+        // Without an exact section the base is the whole file.
+        if progress.cancelled() {
+            return Err(PressError::Interrupted);
+        }
+        os::replace_atomically(&base, request.output)?;
     }
-    os::replace_atomically(&finished, request.output)?;
     partial.remove()?;
     Ok(PressReport {
         file_bytes,
         parameters: spec.parameters(),
         calibration_tokens: windows.text_tokens(),
         resumed_units,
+        measurement,
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// Opens a checkpoint that may hold tensors of which the model has no use: the exact section keeps
+/// them.
+fn open_with_others(path: &Path, progress: &dyn Progress) -> Result<Checkpoint, PressError> {
+    let (checkpoint, others) = Checkpoint::open_with_others(path)?;
+    if let Some(first) = others.first() {
+        progress.note(&format!(
+            "{} of the checkpoint's tensors have no place in a {} and are kept in the exact section \
+             only, such as {first}",
+            others.len(),
+            checkpoint.spec().architecture
+        ));
+    }
+    Ok(checkpoint)
 }
 
 /// The output may take the place of an older file, but not of one of the checkpoint's own, nor of
@@ -185,7 +230,7 @@ fn read_back(path: &Path, original: &Model) -> Result<u64, PressError> {
     Ok(model.file_bytes())
 }
 
-fn digest_sources(sources: &[SourceFile]) -> String {
+pub(crate) fn digest_sources(sources: &[SourceFile]) -> String {
     let mut hasher = blake3::Hasher::new();
     for file in sources {
         hasher
@@ -215,6 +260,8 @@ struct Pressing<'a> {
     options: &'a PressOptions,
     partial: &'a Partial,
     progress: &'a dyn Progress,
+    /// Of the rows of the embedding and the head.
+    token_importance: Vec<f32>,
     resumed: usize,
 }
 
@@ -285,7 +332,7 @@ impl Pressing<'_> {
     }
 
     fn begin_progress(&self, layers: &[&[Site]], windows: &Windows) {
-        let coding = self.model.parameters();
+        let coding = self.model.parameters() * self.options.tiers.len() as u64;
         let reading: u64 = layers
             .iter()
             .map(|sites| self.reading_steps(sites, windows.text_tokens()))
@@ -359,14 +406,25 @@ impl Pressing<'_> {
     ) -> Result<(), PressError> {
         let transform = choose_transform(&hessian, width, self.options.seed, stream)?;
         let hessian = transform_hessian(self.cpu, &transform, hessian);
-        let feedback = Feedback::new(
-            self.cpu,
-            hessian,
-            transform.padded_width(),
-            self.options.damping,
-            what,
-        )?;
-        let depths = vec![self.options.bits; transform.padded_width().div_ceil(GROUP)];
+        let padded = transform.padded_width();
+        let spec = self.model.spec();
+        let is_embedding = names.iter().any(|name| name == spec.embedding());
+        let dampings = self.options.dampings(is_embedding);
+        let feedbacks = feedbacks(self.cpu, hessian, padded, &dampings, what)?;
+        let stages: Vec<StageCode<'_>> = dampings
+            .iter()
+            .zip(&self.options.tiers)
+            .enumerate()
+            .map(|(stage, (damping, &bits))| StageCode {
+                feedback: &feedbacks
+                    .iter()
+                    .find(|(known, _)| known == damping)
+                    .expect("every damping has its feedback")
+                    .1,
+                table: Table::trained(bits, TRELLIS_WINDOW),
+                stretch: if stage == 0 { stretch(bits) } else { 1.0 },
+            })
+            .collect();
         let tensors: Vec<_> = names
             .iter()
             .map(|name| self.checkpoint.tensor(name))
@@ -379,28 +437,80 @@ impl Pressing<'_> {
             .iter()
             .zip(&readers)
             .map(|(tensor, rows)| {
+                let layout = |&bits: &u8| {
+                    let depths = vec![bits; padded.div_ceil(GROUP)];
+                    StageLayout::new(tensor.shape()[0], width, &depths)
+                };
                 Ok(Job {
                     name: tensor.name(),
-                    layout: StageLayout::new(tensor.shape()[0], width, &depths)?,
+                    layouts: self
+                        .options
+                        .tiers
+                        .iter()
+                        .map(layout)
+                        .collect::<Result<_, _>>()?,
+                    row_importance: if is_embedding || *tensor.name() == *spec.head.weight {
+                        &self.token_importance
+                    } else {
+                        &[]
+                    },
                     rows,
                 })
             })
             .collect::<Result<_, PressError>>()?;
         let code = SiteCode {
             transform: &transform,
-            feedback: &feedback,
-            table: Table::trained(self.options.bits, TRELLIS_WINDOW),
+            stages: &stages,
         };
-        let stages = encode_site(self.cpu, &code, &jobs, self.progress)?;
+        let encoded = encode_site(self.cpu, &code, &jobs, self.progress)?;
         builder.site(width, permutation_bytes(&transform), sign_bytes(&transform));
-        for (name, stage) in names.iter().zip(stages) {
-            builder.linear(name, depths.clone(), stage);
+        for (name, stages) in names.iter().zip(encoded) {
+            builder.linear(name, stages);
         }
         for tensor in &tensors {
             os::advise(tensor.region(), os::Advice::DontNeed);
         }
         Ok(())
     }
+}
+
+/// Factor on the scales of a first stage: measured at 1 and 2 bits (`bench/record/tiers.md`); with more there
+/// is next to nothing to gain.
+fn stretch(bits: u8) -> f32 {
+    match bits {
+        1 => 1.2,
+        2 => 1.05,
+        _ => 1.0,
+    }
+}
+
+/// One feedback for each distinct damping. The last takes the memory of the Hessian.
+fn feedbacks(
+    cpu: &Cpu,
+    mut hessian: Vec<f32>,
+    width: usize,
+    dampings: &[f32],
+    what: &str,
+) -> Result<Vec<(f32, Feedback)>, PressError> {
+    let mut distinct: Vec<f32> = Vec::new();
+    for &damping in dampings {
+        if !distinct.contains(&damping) {
+            distinct.push(damping);
+        }
+    }
+    let last = distinct.len() - 1;
+    distinct
+        .into_iter()
+        .enumerate()
+        .map(|(i, damping)| {
+            let hessian = if i == last {
+                std::mem::take(&mut hessian)
+            } else {
+                hessian.clone()
+            };
+            Ok((damping, Feedback::new(cpu, hessian, width, damping, what)?))
+        })
+        .collect()
 }
 
 /// As the format stores it: u16 where every column fits, u32 otherwise.
@@ -473,7 +583,7 @@ impl Stream {
             let n = x.len() / hidden;
             pressing
                 .model
-                .layer(pressing.cpu, layer, x, n, &mut cache, hessians);
+                .layer(pressing.cpu, layer, x, n, &mut cache, hessians)?;
             pressing.progress.advance(pressing.reading_steps(sites, n));
         }
         Ok(())

@@ -19,6 +19,8 @@ pub(crate) fn hash_files(
     progress: &dyn Progress,
 ) -> Result<Vec<SourceFile>, PressError> {
     let files = checkpoint.files();
+    let bytes = files.iter().map(|(_, bytes)| bytes.len() as u64);
+    progress.phase("Checking the checkpoint", bytes.sum());
     let hashes: Vec<Mutex<Option<SourceFile>>> = files.iter().map(|_| Mutex::new(None)).collect();
     cpu.pool().run(files.len(), &|i| {
         let (name, bytes) = &files[i];
@@ -31,6 +33,7 @@ pub(crate) fn hash_files(
             progress.advance(piece.len() as u64);
         }
         *hashes[i].lock().expect("no holder panics") = Some(SourceFile {
+            segments: Vec::new(),
             name: name.clone(),
             bytes: bytes.len() as u64,
             blake3: hasher.finalize().to_hex().to_string(),

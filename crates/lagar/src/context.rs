@@ -42,6 +42,11 @@ impl Context {
         })
     }
 
+    /// Instruction set and number of threads.
+    pub(crate) fn executor(&self) -> (Isa, usize) {
+        (self.isa, self.threads)
+    }
+
     /// Starts the threads that compute.
     pub(crate) fn cpu(&self) -> Cpu {
         let cpu = Cpu::new(self.isa, self.threads);

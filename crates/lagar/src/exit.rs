@@ -124,11 +124,20 @@ fn code(error: &anyhow::Error) -> u8 {
 fn press_code(error: &PressError) -> u8 {
     match error {
         PressError::Interrupted => INTERRUPTED,
-        PressError::Bits { .. } | PressError::OutputIsInput { .. } => USAGE,
+        PressError::Bits { .. }
+        | PressError::NoExact { .. }
+        | PressError::NoSuchTensor { .. }
+        | PressError::Stages { .. }
+        | PressError::Primary { .. }
+        | PressError::Damping { .. }
+        | PressError::OutputIsInput { .. } => USAGE,
         PressError::NotFinite { .. }
         | PressError::Hessian { .. }
         | PressError::TextTooShort { .. }
         | PressError::Mismatch { .. }
+        | PressError::Damaged { .. }
+        | PressError::Changed { .. }
+        | PressError::UnknownExact { .. }
         | PressError::TooLarge { .. }
         | PressError::Logits { .. }
         | PressError::Vocabulary { .. } => BAD_INPUT,
@@ -150,7 +159,9 @@ fn engine_code(error: &EngineError) -> u8 {
 
 /// Of a file that was to be written; commands that open one say that it is input.
 fn format_code(error: &FormatError) -> u8 {
-    if error.is_bad_input() {
+    if matches!(error.root(), FormatError::Interrupted) {
+        INTERRUPTED
+    } else if error.is_bad_input() {
         BAD_INPUT
     } else {
         FAILED

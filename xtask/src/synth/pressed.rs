@@ -109,6 +109,7 @@ fn declare(
             shape: tensor.shape.iter().map(|&d| d as u64).collect(),
             dtype: Dtype::BF16,
             body,
+            exact: None,
         });
     }
     for (tier, &depth) in bits.iter().enumerate() {

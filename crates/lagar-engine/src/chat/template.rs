@@ -89,13 +89,16 @@ impl ChatTemplate {
     /// [`TokenizerConfig::from_json`].
     pub fn of(model: &Model) -> Result<Self, EngineError> {
         let config = match model.file("tokenizer_config.json") {
-            Some(bytes) => TokenizerConfig::from_json("tokenizer_config.json", bytes)?,
+            Some(bytes) => {
+                TokenizerConfig::from_json(&model.shown("tokenizer_config.json"), bytes)?
+            }
             None => TokenizerConfig::default(),
         };
         let jinja = model
             .file("chat_template.jinja")
             .map(|bytes| {
-                std::str::from_utf8(bytes).map_err(|_| refusal("chat_template.jinja is not UTF-8"))
+                let file = model.shown("chat_template.jinja");
+                std::str::from_utf8(bytes).map_err(|_| refusal(&format!("{file} is not UTF-8")))
             })
             .transpose()?;
         Self::from_checkpoint(jinja, &config)

@@ -49,6 +49,23 @@ impl Checkpoint {
     /// A missing or malformed file, an unknown architecture, and tensors that are missing, extra,
     /// of the wrong shape, or not F32, F16 or BF16. The error names file and tensor.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, EngineError> {
+        let (checkpoint, others) = Self::open_with_others(path)?;
+        match others.into_iter().next() {
+            None => Ok(checkpoint),
+            Some(name) => Err(EngineError::ExtraTensor {
+                file: checkpoint.tensor(&name)?.file,
+                tensor: name,
+                architecture: checkpoint.spec.architecture,
+            }),
+        }
+    }
+
+    /// As [`Checkpoint::open`], but tensors that the model has no use for are no error: their names
+    /// come back too, sorted.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`], extra tensors aside.
+    pub fn open_with_others(path: impl AsRef<Path>) -> Result<(Self, Vec<String>), EngineError> {
         let path = path.as_ref();
         let mut files = files::read_carried(path)?;
         let config = files.iter().find(|(name, _)| name == "config.json");
@@ -80,8 +97,8 @@ impl Checkpoint {
             tensors,
         };
         checkpoint.check_placement(&weights.placed)?;
-        checkpoint.check_tensors()?;
-        Ok(checkpoint)
+        let others = checkpoint.check_tensors()?;
+        Ok((checkpoint, others))
     }
 
     /// The folder.
@@ -156,8 +173,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Every tensor that the model needs, and no other.
-    fn check_tensors(&self) -> Result<(), EngineError> {
+    /// Every tensor that the model needs is there; returns those that it does not.
+    fn check_tensors(&self) -> Result<Vec<String>, EngineError> {
         let needed = self.spec.tensors();
         for spec in &needed {
             let tensor = self.tensor(&spec.name)?;
@@ -165,16 +182,13 @@ impl Checkpoint {
         }
         let known: std::collections::BTreeSet<&str> =
             needed.iter().map(|spec| spec.name.as_str()).collect();
+        let mut others = Vec::new();
         for name in self.names() {
             if !known.contains(name) && !self.is_redundant(name)? {
-                return Err(EngineError::ExtraTensor {
-                    file: self.tensor(name)?.file,
-                    tensor: name.into(),
-                    architecture: self.spec.architecture.clone(),
-                });
+                others.push(name.to_owned());
             }
         }
-        Ok(())
+        Ok(others)
     }
 
     /// Tensors that say nothing new: rotary frequencies, which the configuration gives, and the

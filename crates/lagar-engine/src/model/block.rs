@@ -6,6 +6,7 @@ use super::linear::{Input, Linear, Weight};
 use super::options::Activations;
 use super::scratch::{Scratch, room};
 use super::{Model, Observer};
+use crate::EngineError;
 use crate::spec::{
     ATTENTION_INPUT, ATTENTION_OUTPUT, Attention, Block, MLP_INPUT, MLP_OUTPUT, Mask, Mlp,
     ModelSpec, Norm,
@@ -42,6 +43,19 @@ impl BlockWeights {
         .into_iter()
     }
 
+    /// All linears, for what they are made of.
+    pub(super) fn into_linears(self) -> [Linear; 7] {
+        [
+            self.query,
+            self.key,
+            self.value,
+            self.output,
+            self.gate,
+            self.up,
+            self.down,
+        ]
+    }
+
     /// In the order of [`Block::norms`].
     pub(super) fn norms(&self) -> impl Iterator<Item = &[f32]> {
         [&self.attention_norm]
@@ -54,7 +68,7 @@ impl BlockWeights {
 
     pub(super) fn is_pressed(&self) -> bool {
         self.linears()
-            .any(|linear| matches!(linear.weight, Weight::Pressed { .. }))
+            .any(|linear| matches!(linear.weight, Weight::Pressed(_)))
     }
 }
 
@@ -73,6 +87,10 @@ impl Model {
     /// They are the positions that follow those in `cache`, which their keys and values are added
     /// to. Observers see the input of every site of the block.
     ///
+    /// # Errors
+    /// Weights that are read from the disk while the model runs, and cannot be read or are damaged;
+    /// `x` and `cache` are then as they were.
+    ///
     /// # Panics
     /// If there is no such block, `x` has another length, or `cache` belongs to a block of another
     /// shape or has no room for `n` more positions.
@@ -84,9 +102,10 @@ impl Model {
         n: usize,
         cache: &mut KvCache,
         observer: &mut dyn Observer,
-    ) {
-        let (spec, weights) = (&self.spec.blocks[layer], &self.blocks[layer]);
+    ) -> Result<(), EngineError> {
+        let spec = &self.spec.blocks[layer];
         assert_eq!(x.len(), n * self.spec.hidden, "n × hidden");
+        let weights = self.weights.block(cpu, layer)?;
         let mut pass = Pass {
             cpu,
             layer,
@@ -95,9 +114,10 @@ impl Model {
             observer,
         };
         self.scratch.with(|scratch| {
-            pass.attention(spec, weights, x, cache, scratch);
-            pass.mlp(spec, weights, x, scratch);
+            pass.attention(spec, &weights, x, cache, scratch);
+            pass.mlp(spec, &weights, x, scratch);
         });
+        Ok(())
     }
 }
 

@@ -1,24 +1,19 @@
 //! From tokens to logits.
 
+use std::time::Instant;
+
 use lagar_kernels::Cpu;
 
-use super::linear::{Input, Linear};
+use super::linear::Input;
 use super::scratch::room;
 use super::{Model, Observer, Session, block};
 use crate::EngineError;
-
-/// Which of a call's hidden states to keep.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Keep {
-    All,
-    Last,
-}
 
 impl Model {
     /// Looks up the embeddings of tokens; `x` is tokens × hidden.
     ///
     /// # Errors
-    /// A token outside the vocabulary.
+    /// A token outside the vocabulary; embeddings in tiers that stay on the disk, and are damaged.
     ///
     /// # Panics
     /// If `x` has another length.
@@ -26,8 +21,7 @@ impl Model {
         assert_eq!(x.len(), tokens.len() * self.spec.hidden, "tokens × hidden");
         self.check_tokens(tokens, 0)?;
         self.scratch
-            .with(|scratch| self.embedding.rows(cpu, tokens, &mut scratch.rows, x));
-        Ok(())
+            .with(|scratch| self.embedding.rows(cpu, tokens, &mut scratch.rows, x))
     }
 
     /// Applies the norm before the head to `n` vectors, in place; `x` is n × hidden.
@@ -46,15 +40,43 @@ impl Model {
     /// Multiplies by the head: `hidden` is n × hidden after [`Model::final_norm`], `out` n ×
     /// vocabulary.
     ///
+    /// # Errors
+    /// A head that is read from the disk while the model runs, and cannot be read or is damaged.
+    ///
     /// # Panics
     /// If a length is another.
-    pub fn logits(&self, cpu: &Cpu, hidden: &[f32], n: usize, out: &mut [f32]) {
+    pub fn logits(
+        &self,
+        cpu: &Cpu,
+        hidden: &[f32],
+        n: usize,
+        out: &mut [f32],
+    ) -> Result<(), EngineError> {
         assert_eq!(hidden.len(), n * self.spec.hidden, "n × hidden");
         assert_eq!(out.len(), n * self.spec.vocabulary, "n × vocabulary");
-        self.scratch.with(|scratch| {
-            let mut input = Input::new(hidden, n, self.activations, &mut scratch.prepared);
-            self.head().multiply(cpu, &mut input, out);
-        });
+        self.timed(|| {
+            self.scratch.with(|scratch| {
+                let mut input = Input::new(hidden, n, self.activations, &mut scratch.prepared);
+                let pieces = self.weights.head_pieces();
+                if pieces == 1 {
+                    self.weights.head(cpu, 0)?.multiply(cpu, &mut input, out);
+                    return Ok(());
+                }
+                let mut first = 0;
+                for piece in 0..pieces {
+                    let piece = self.weights.head(cpu, piece)?;
+                    let width = piece.outputs;
+                    let logits = room(&mut scratch.logits, n * width);
+                    piece.multiply(cpu, &mut input, logits);
+                    let targets = out.chunks_exact_mut(self.spec.vocabulary);
+                    for (target, logits) in targets.zip(logits.chunks_exact(width)) {
+                        target[first..first + width].copy_from_slice(logits);
+                    }
+                    first += width;
+                }
+                Ok(())
+            })
+        })
     }
 
     /// Appends tokens to a sequence and returns their hidden states after the final norm, tokens ×
@@ -64,8 +86,8 @@ impl Model {
     /// changes a bit of the result.
     ///
     /// # Errors
-    /// A token outside the vocabulary, or more tokens than the session's context has room for. The
-    /// session is then as it was.
+    /// A token outside the vocabulary, more tokens than the session's context has room for, or
+    /// weights on the disk that cannot be read or are damaged. The session is then as it was.
     pub fn forward<'s>(
         &self,
         cpu: &Cpu,
@@ -73,7 +95,7 @@ impl Model {
         tokens: &[u32],
         observer: &mut dyn Observer,
     ) -> Result<&'s [f32], EngineError> {
-        self.run(cpu, session, tokens, observer, Keep::All)?;
+        self.run(cpu, session, tokens, tokens.len(), observer)?;
         Ok(&session.hidden[..tokens.len() * self.spec.hidden])
     }
 
@@ -89,23 +111,47 @@ impl Model {
         tokens: &[u32],
         observer: &mut dyn Observer,
     ) -> Result<&'s [f32], EngineError> {
-        self.run(cpu, session, tokens, observer, Keep::Last)?;
-        if tokens.is_empty() {
+        self.last_logits(cpu, session, tokens, tokens.len().min(1), observer)
+    }
+
+    /// Appends tokens to a sequence and returns the logits that follow each of the last
+    /// `positions` of them, positions × vocabulary. Each has the same bits as if its token had been
+    /// appended alone.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    ///
+    /// # Panics
+    /// If `positions` is more than the number of tokens.
+    pub fn last_logits<'s>(
+        &self,
+        cpu: &Cpu,
+        session: &'s mut Session,
+        tokens: &[u32],
+        positions: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<&'s [f32], EngineError> {
+        assert!(positions <= tokens.len(), "logits follow tokens");
+        self.run(cpu, session, tokens, positions, observer)?;
+        if positions == 0 {
             return Ok(&[]);
         }
         let Session { hidden, logits, .. } = session;
-        let logits = room(logits, self.spec.vocabulary);
-        self.logits(cpu, &hidden[..self.spec.hidden], 1, logits);
+        let logits = room(logits, positions * self.spec.vocabulary);
+        let hidden = &hidden[..positions * self.spec.hidden];
+        self.logits(cpu, hidden, positions, logits)?;
         Ok(logits)
     }
 
+    /// Appends tokens; the hidden states of the last `keep` of them are then at the front of
+    /// `session.hidden`.
     fn run(
         &self,
         cpu: &Cpu,
         session: &mut Session,
         tokens: &[u32],
+        keep: usize,
         observer: &mut dyn Observer,
-        keep: Keep,
     ) -> Result<(), EngineError> {
         let asked = session.len() + tokens.len();
         if asked > session.context {
@@ -115,40 +161,61 @@ impl Model {
             });
         }
         self.check_tokens(tokens, session.len())?;
+        let before = session.len();
+        let done = self.timed(|| self.pieces(cpu, session, tokens, observer, keep));
+        if done.is_err() {
+            session.truncate(before);
+        }
+        done
+    }
+
+    /// Takes tokens through all blocks, as many at a time as the session says.
+    fn pieces(
+        &self,
+        cpu: &Cpu,
+        session: &mut Session,
+        tokens: &[u32],
+        observer: &mut dyn Observer,
+        keep: usize,
+    ) -> Result<(), EngineError> {
         let width = self.spec.hidden;
-        let kept = match keep {
-            Keep::All => tokens.len(),
-            Keep::Last => tokens.len().min(session.chunk),
-        };
         let Session {
             caches,
             chunk,
             hidden,
             ..
         } = session;
-        let hidden = room(hidden, kept * width);
-        for (i, tokens) in tokens.chunks(*chunk).enumerate() {
-            let first = match keep {
-                Keep::All => i * *chunk * width,
-                Keep::Last => 0,
-            };
+        let chunk = chunk.unwrap_or(self.chunk());
+        let hidden = room(hidden, tokens.len().min(keep + chunk) * width);
+        let (mut left, mut kept) = (tokens.len(), 0);
+        for tokens in tokens.chunks(chunk) {
             let n = tokens.len();
-            let x = &mut hidden[first..first + n * width];
+            let x = &mut hidden[kept * width..(kept + n) * width];
             self.embed(cpu, tokens, x)?;
             for (layer, cache) in caches.iter_mut().enumerate() {
-                self.layer(cpu, layer, x, n, cache, observer);
+                self.layer(cpu, layer, x, n, cache, observer)?;
             }
             self.final_norm(cpu, x, n);
             observer.input(self.spec.head_site(), x, n);
-            if keep == Keep::Last {
-                x.copy_within((n - 1) * width.., 0);
+            let skipped = left.saturating_sub(keep).min(n);
+            x.copy_within(skipped * width.., 0);
+            left -= n;
+            kept += n - skipped;
+            if let Some(stream) = self.weights.stream() {
+                stream.counters().pass(n);
             }
         }
         Ok(())
     }
 
-    fn head(&self) -> &Linear {
-        self.head.as_ref().unwrap_or(&self.embedding)
+    /// Counts the time of a piece of work where weights are read from the disk.
+    fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = work();
+        if let Some(stream) = self.weights.stream() {
+            stream.counters().computed(start);
+        }
+        result
     }
 
     fn check_tokens(&self, tokens: &[u32], first: usize) -> Result<(), EngineError> {

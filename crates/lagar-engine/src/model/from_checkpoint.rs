@@ -1,7 +1,10 @@
 //! A model straight from a checkpoint's weights.
 
+use std::sync::Arc;
+
 use super::linear::{Linear, Weight};
 use super::source::{Parts, Source};
+use super::weights::Weights;
 use super::{Model, ModelOptions};
 use crate::checkpoint::CARRIED_FILES;
 use crate::spec::LinearSpec;
@@ -17,15 +20,30 @@ impl Model {
         checkpoint: Checkpoint,
         options: &ModelOptions,
     ) -> Result<Self, EngineError> {
+        let spec = checkpoint.spec();
         let files = checkpoint.files();
-        let bytes = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        let small = files
+        let file_bytes = files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let small: Vec<_> = files
             .iter()
             .filter(|(name, _)| CARRIED_FILES.contains(&name.as_str()))
             .cloned()
             .collect();
-        let parts = Parts::new(checkpoint.spec(), &checkpoint, small, bytes)?;
-        Self::from_parts(parts, options)
+        // With the separator that a file's name follows.
+        let origin = checkpoint.path().join("").display().to_string();
+        let (embedding, weights) = Weights::resident(spec, &checkpoint)?;
+        let parts = Parts {
+            embedding,
+            weights,
+            final_norm: checkpoint.norm(&spec.final_norm)?,
+            tokenizer: Arc::new(super::tokenizer(&origin, &small, spec)?),
+            spec: spec.clone(),
+            files: small,
+            origin,
+            file_bytes,
+            opened: None,
+            tier: 0,
+        };
+        Ok(Self::from_parts(parts, options))
     }
 }
 

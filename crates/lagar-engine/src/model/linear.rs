@@ -3,13 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use lagar_codec::{StageLayout, Table, Transform};
+use lagar_codec::Transform;
 use lagar_format::{Dtype, Region};
-use lagar_kernels::{Cpu, DenseWeight, WindowStage};
+use lagar_kernels::{Cpu, DenseWeight};
 
 use super::options::Activations;
 use super::scratch::room;
 use crate::checkpoint::read_f32;
+use crate::stored::Pressed;
 
 /// `y = W x + b`.
 #[derive(Debug)]
@@ -30,39 +31,8 @@ pub(super) enum Weight {
         /// Little-endian, row-major.
         region: Region,
     },
-    /// `(Σ stages) · T`.
-    Pressed {
-        /// Shared by the linears that read the same vector.
-        transform: Arc<Transform>,
-        /// At least one.
-        stages: Vec<Stage>,
-    },
-}
-
-/// A window stage of a pressed weight.
-#[derive(Debug)]
-pub(super) struct Stage {
-    pub(super) layout: StageLayout,
-    pub(super) table: Arc<Table>,
-    pub(super) codes: Region,
-    pub(super) scales: Region,
-    pub(super) row_scales: Region,
-}
-
-impl Stage {
-    pub(super) fn view(&self) -> Result<WindowStage<'_>, lagar_kernels::KernelError> {
-        WindowStage::new(
-            &self.layout,
-            &self.table,
-            &self.codes,
-            &self.scales,
-            &self.row_scales,
-        )
-    }
-
-    fn checked_view(&self) -> WindowStage<'_> {
-        self.view().expect("the stage was checked on loading")
-    }
+    /// Straight from the codes.
+    Pressed(Pressed),
 }
 
 /// `n` vectors on their way into linears, and what has been computed from them so far: linears
@@ -128,7 +98,7 @@ impl Linear {
                 let weight = dense(*dtype, region);
                 cpu.dense_matmul(weight, self.outputs, self.inputs, input.x, n, y);
             }
-            Weight::Pressed { transform, stages } => {
+            Weight::Pressed(Pressed { transform, stages }) => {
                 input.prepare(cpu, transform);
                 for (i, stage) in stages.iter().enumerate() {
                     let stage = stage.checked_view();
@@ -158,7 +128,7 @@ impl Linear {
                     read_f32(*dtype, region, *row as usize * self.inputs, out);
                 }
             }
-            Weight::Pressed { transform, stages } => {
+            Weight::Pressed(Pressed { transform, stages }) => {
                 let len = rows.len() * transform.padded_width();
                 let sum = room(&mut scratch.sum, len);
                 for (i, stage) in stages.iter().enumerate() {

@@ -1,6 +1,8 @@
 //! A model that can be run: one forward pass, whatever the weights are made of.
 
 mod block;
+mod embedding;
+mod fit;
 mod forward;
 mod from_checkpoint;
 mod from_container;
@@ -10,24 +12,33 @@ mod options;
 mod scratch;
 mod session;
 mod source;
+mod stream;
+mod tier_source;
+mod weights;
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use lagar_format::{Container, Limits, Region};
 use lagar_kernels::{Cpu, KvCache, KvFormat};
 
+pub use fit::{TierFit, TierMemory, fit_tier};
 pub use observer::{NoObserver, Observer};
 pub use options::{Activations, ModelOptions};
 pub use session::Session;
+pub use stream::StreamReport;
 
 use crate::spec::ModelSpec;
 use crate::tokenizer::{Tokenizer, TokenizerConfig};
 use crate::{Checkpoint, EngineError};
-use block::BlockWeights;
-use linear::{Linear, Weight};
+use embedding::Embedding;
+use from_container::Opened;
+use linear::Linear;
 use scratch::ScratchPool;
+use session::{CHUNK, STREAMED_CHUNK};
 use source::Parts;
+use weights::Weights;
 
 /// A model: its description, its weights and its tokenizer.
 ///
@@ -36,18 +47,21 @@ use source::Parts;
 #[derive(Debug)]
 pub struct Model {
     spec: ModelSpec,
-    tokenizer: Tokenizer,
-    embedding: Linear,
-    blocks: Vec<BlockWeights>,
+    tokenizer: Arc<Tokenizer>,
+    embedding: Embedding,
+    weights: Weights,
     final_norm: Vec<f32>,
-    /// `None` where the embedding is the head.
-    head: Option<Linear>,
     activations: Activations,
     kv: KvFormat,
     files: Vec<(String, Region)>,
+    /// What comes before the names of these files in messages.
+    origin: String,
     file_bytes: u64,
     parameters: u64,
     scratch: ScratchPool,
+    /// The file that this is a tier of; `None` for a checkpoint.
+    opened: Option<Arc<Opened>>,
+    tier: usize,
 }
 
 impl Model {
@@ -79,32 +93,30 @@ impl Model {
             return Self::from_checkpoint(Checkpoint::open(path)?, options);
         }
         let container = Container::open(path, &Limits::default())?;
-        let tier = from_container::find_tier(&container, tier)?;
-        container.check(tier, |_, _| {})?;
-        Self::from_container(container, Some(tier), options)
+        Self::open_container(container, tier, options)
     }
 
-    fn from_parts(parts: Parts, options: &ModelOptions) -> Result<Self, EngineError> {
-        let pressed = matches!(parts.embedding.weight, Weight::Pressed { .. })
-            || parts.blocks.iter().any(BlockWeights::is_pressed);
+    fn from_parts(parts: Parts, options: &ModelOptions) -> Self {
+        let pressed = parts.embedding.is_pressed() || parts.weights.is_pressed();
         let fast = pressed && options.activations == Activations::Int8;
-        let tokenizer = tokenizer(&parts)?;
-        Ok(Self {
+        Self {
             parameters: parts.spec.parameters(),
-            tokenizer,
+            tokenizer: parts.tokenizer,
             embedding: parts.embedding,
-            blocks: parts.blocks,
+            weights: parts.weights,
             final_norm: parts.final_norm,
-            head: parts.head,
             activations: options.activations,
             kv: options
                 .kv
                 .unwrap_or(if fast { KvFormat::F16 } else { KvFormat::F32 }),
             files: parts.files,
+            origin: parts.origin,
             file_bytes: parts.file_bytes,
             spec: parts.spec,
             scratch: ScratchPool::default(),
-        })
+            opened: parts.opened,
+            tier: parts.tier,
+        }
     }
 
     /// What the model is made of.
@@ -130,6 +142,11 @@ impl Model {
     /// The small files that come with the weights: configuration, tokenizer, chat template.
     pub fn files(&self) -> &[(String, Region)] {
         &self.files
+    }
+
+    /// The name of a small file as messages show it, with the folder or file that it is in.
+    pub fn shown(&self, name: &str) -> String {
+        format!("{}{name}", self.origin)
     }
 
     /// A small file's bytes.
@@ -163,6 +180,18 @@ impl Model {
         Ok(Session::new(caches.collect(), context))
     }
 
+    /// How many tokens are taken through all blocks at once: 512, or more where weights are read from
+    /// the disk.
+    pub fn chunk(&self) -> usize {
+        match self.weights.stream() {
+            None => CHUNK,
+            Some(stream) => {
+                let fitting = stream.window_bytes() / fit::vector_bytes(&self.spec);
+                (fitting as usize).clamp(CHUNK, STREAMED_CHUNK)
+            }
+        }
+    }
+
     /// An empty cache of one block's keys and values. Memory is taken as it fills.
     ///
     /// # Panics
@@ -170,6 +199,24 @@ impl Model {
     pub fn layer_cache(&self, layer: usize) -> KvCache {
         let attention = &self.spec.blocks[layer].attention;
         KvCache::new(self.kv, attention.kv_heads, attention.head_dim)
+    }
+
+    /// What was read from the disk since the model was opened, or since
+    /// [`Model::reset_streaming`]; `None` where all weights are in memory.
+    pub fn streaming(&self) -> Option<StreamReport> {
+        let stream = self.weights.stream()?;
+        Some(StreamReport {
+            window_bytes: stream.window_bytes(),
+            decoded_bytes: stream.decoded_bytes(),
+            ..stream.counters().report()
+        })
+    }
+
+    /// Starts the counts of [`Model::streaming`] from zero.
+    pub fn reset_streaming(&self) {
+        if let Some(stream) = self.weights.stream() {
+            stream.counters().reset();
+        }
     }
 
     /// Rows of a weight as f32: of a dense one as it is, of a pressed one what its products
@@ -186,68 +233,96 @@ impl Model {
         name: &str,
         rows: Range<usize>,
     ) -> Result<Vec<f32>, EngineError> {
-        let weight = self.linears().find(|(known, _)| *known == name);
-        if let Some((_, linear)) = weight {
-            assert!(rows.end <= linear.outputs, "{name} has {}", linear.outputs);
-            return Ok(linear.row_range(cpu, rows));
-        }
-        let vector = self.vectors().find(|(known, _)| *known == name);
-        let (_, vector) = vector.ok_or_else(|| EngineError::MissingTensor {
+        let missing = || EngineError::MissingTensor {
             file: self.spec.architecture.clone(),
             tensor: name.into(),
             expected: Vec::new(),
-        })?;
-        assert!(rows.end <= 1, "{name} has one row");
-        Ok(vector.repeat(rows.len()))
-    }
-
-    /// Every matrix, with its name.
-    fn linears(&self) -> impl Iterator<Item = (&str, &Linear)> {
-        let blocks = self.spec.blocks.iter().zip(&self.blocks);
-        let inner = blocks.flat_map(|(spec, weights)| {
-            let names = spec.linears().map(|linear| linear.weight.as_str());
-            names.zip(weights.linears())
-        });
-        let head = self.head.iter().map(|head| (&*self.spec.head.weight, head));
-        [(self.spec.embedding(), &self.embedding)]
-            .into_iter()
-            .chain(inner)
-            .chain(head)
-    }
-
-    /// Every vector, with its name.
-    fn vectors(&self) -> impl Iterator<Item = (&str, &[f32])> {
-        let blocks = self.spec.blocks.iter().zip(&self.blocks);
-        let inner = blocks.flat_map(|(spec, weights)| {
-            let norms = spec.norms().map(|norm| norm.weight.as_str());
-            let biases = spec.linears().zip(weights.linears());
-            let biases = biases.filter_map(|(spec, linear)| {
-                Some((spec.bias.as_deref()?, linear.bias.as_deref()?))
-            });
-            norms.zip(weights.norms()).chain(biases)
-        });
-        let last = [(&*self.spec.final_norm.weight, &*self.final_norm)];
-        let head = self.head.as_ref().and_then(|head| head.bias.as_deref());
-        inner
-            .chain(last)
-            .chain(self.spec.head.bias.as_deref().zip(head))
+        };
+        let vector = |vector: &[f32]| {
+            assert!(rows.end <= 1, "{name} has one row");
+            vector.repeat(rows.len())
+        };
+        let matrix = |linear: &Linear| {
+            assert!(rows.end <= linear.outputs, "{name} has {}", linear.outputs);
+            linear.row_range(cpu, rows.clone())
+        };
+        if name == self.spec.embedding {
+            assert!(rows.end <= self.spec.vocabulary, "{name}");
+            let mut out = vec![0.0; rows.len() * self.spec.hidden];
+            let tokens: Vec<u32> = rows.map(|row| row as u32).collect();
+            self.scratch.with(|scratch| {
+                let rows = &mut scratch.rows;
+                self.embedding.rows(cpu, &tokens, rows, &mut out)
+            })?;
+            return Ok(out);
+        }
+        if name == self.spec.final_norm.weight {
+            return Ok(vector(&self.final_norm));
+        }
+        let head = &self.spec.head;
+        if name == head.weight {
+            assert!(rows.end <= head.outputs, "{name} has {}", head.outputs);
+            let (mut out, mut first) = (Vec::new(), 0);
+            for piece in 0..self.weights.head_pieces() {
+                let piece = self.weights.head(cpu, piece)?;
+                let all = first..first + piece.outputs;
+                let from = rows.start.clamp(all.start, all.end) - first;
+                let to = rows.end.clamp(all.start, all.end) - first;
+                out.extend(piece.row_range(cpu, from..to));
+                first = all.end;
+            }
+            return Ok(out);
+        }
+        if Some(name) == head.bias.as_deref() {
+            let mut bias = Vec::new();
+            for piece in 0..self.weights.head_pieces() {
+                let piece = self.weights.head(cpu, piece)?;
+                bias.extend_from_slice(piece.bias.as_deref().ok_or_else(missing)?);
+            }
+            return Ok(vector(&bias));
+        }
+        for (layer, block) in self.spec.blocks.iter().enumerate() {
+            let norms = block.norms();
+            if let Some(at) = { norms }.position(|norm| norm.weight == name) {
+                let weights = self.weights.block(cpu, layer)?;
+                return Ok(vector(weights.norms().nth(at).ok_or_else(missing)?));
+            }
+            for (at, linear) in block.linears().enumerate() {
+                let bias = linear.bias.as_deref() == Some(name);
+                if bias || linear.weight == name {
+                    let weights = self.weights.block(cpu, layer)?;
+                    let linear = weights.linears().nth(at).ok_or_else(missing)?;
+                    return match bias {
+                        true => Ok(vector(linear.bias.as_deref().ok_or_else(missing)?)),
+                        false => Ok(matrix(linear)),
+                    };
+                }
+            }
+        }
+        Err(missing())
     }
 }
 
-fn tokenizer(parts: &Parts) -> Result<Tokenizer, EngineError> {
+/// The tokenizer among the small files; `origin` comes before their names in messages.
+fn tokenizer(
+    origin: &str,
+    files: &[(String, Region)],
+    spec: &ModelSpec,
+) -> Result<Tokenizer, EngineError> {
+    let shown = |name: &str| format!("{origin}{name}");
     let find = |name: &str| {
-        let (_, bytes) = parts.files.iter().find(|(known, _)| known == name)?;
+        let (_, bytes) = files.iter().find(|(known, _)| known == name)?;
         Some(&bytes[..])
     };
     let config = match find("tokenizer_config.json") {
-        Some(bytes) => TokenizerConfig::from_json("tokenizer_config.json", bytes)?,
+        Some(bytes) => TokenizerConfig::from_json(&shown("tokenizer_config.json"), bytes)?,
         None => TokenizerConfig::default(),
     };
     let bytes = find("tokenizer.json").ok_or_else(|| EngineError::Tokenizer {
-        file: "tokenizer.json".into(),
+        file: shown("tokenizer.json"),
         problem: "is missing; a model needs its tokenizer in this form".into(),
     })?;
-    let tokenizer = Tokenizer::from_bytes("tokenizer.json", bytes, &config)?;
-    tokenizer.check_vocabulary(parts.spec.vocabulary)?;
+    let tokenizer = Tokenizer::from_bytes(&shown("tokenizer.json"), bytes, &config)?;
+    tokenizer.check_vocabulary(spec.vocabulary)?;
     Ok(tokenizer)
 }

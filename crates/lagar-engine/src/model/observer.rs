@@ -2,7 +2,8 @@
 
 use crate::spec::SiteId;
 
-/// Sees the inputs of linears during a forward pass: calibration, chiefly.
+/// Sees the inputs of linears during a forward pass: calibration, chiefly. It must not compute with
+/// the same model: the pass holds weights that another one may have to wait for.
 pub trait Observer {
     /// `n` vectors that the linears of a site are about to read, `x` being n × the site's width.
     fn input(&mut self, site: SiteId, x: &[f32], n: usize);

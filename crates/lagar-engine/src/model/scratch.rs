@@ -24,6 +24,8 @@ pub(super) struct Scratch {
     pub(super) up: Vec<f32>,
     /// n × MLP width.
     pub(super) activated: Vec<f32>,
+    /// n × rows of a piece of the head.
+    pub(super) logits: Vec<f32>,
     pub(super) rows: RowScratch,
     pub(super) prepared: Prepared,
     pub(super) angles: Angles,

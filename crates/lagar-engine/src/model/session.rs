@@ -6,12 +6,17 @@ use lagar_kernels::KvCache;
 /// would not make the products faster, and the memory for intermediate values grows with it.
 pub(super) const CHUNK: usize = 512;
 
+/// The same where weights are read from the disk: each read serves all of a piece's tokens, as long
+/// as their intermediate values take no more memory than the weights read ahead.
+pub(super) const STREAMED_CHUNK: usize = 4096;
+
 /// A sequence under way: the keys and values of its positions in every block, and buffers.
 #[derive(Debug)]
 pub struct Session {
     pub(super) caches: Vec<KvCache>,
     pub(super) context: usize,
-    pub(super) chunk: usize,
+    /// See [`Session::set_chunk`]; `None` for what suits the model.
+    pub(super) chunk: Option<usize>,
     /// n × hidden: the residual stream of the running call.
     pub(super) hidden: Vec<f32>,
     /// One vector of logits.
@@ -23,7 +28,7 @@ impl Session {
         Self {
             caches,
             context,
-            chunk: CHUNK,
+            chunk: None,
             hidden: Vec::new(),
             logits: Vec::new(),
         }
@@ -51,13 +56,14 @@ impl Session {
         }
     }
 
-    /// Sets how many tokens are taken through all blocks at once. Changes memory and speed, not
+    /// Sets how many tokens are taken through all blocks at once, which is otherwise up to the model,
+    /// see [`Model::chunk`](super::Model::chunk). Changes memory and speed, not
     /// results.
     ///
     /// # Panics
     /// If `chunk` is 0.
     pub fn set_chunk(&mut self, chunk: usize) {
         assert!(chunk > 0, "a chunk has at least one token");
-        self.chunk = chunk;
+        self.chunk = Some(chunk);
     }
 }

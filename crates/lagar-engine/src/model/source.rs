@@ -1,11 +1,17 @@
 //! Putting a model together from a description and wherever its weights come from.
 
+use std::sync::Arc;
+
 use lagar_format::Region;
 
 use super::block::BlockWeights;
+use super::embedding::Embedding;
+use super::from_container::Opened;
 use super::linear::Linear;
+use super::weights::Weights;
 use crate::EngineError;
 use crate::spec::{Block, LinearSpec, Mlp, ModelSpec, Norm};
+use crate::tokenizer::Tokenizer;
 
 /// Where weights come from.
 pub(super) trait Source {
@@ -52,39 +58,17 @@ pub(super) trait Source {
 /// A model's weights and what comes with them.
 pub(super) struct Parts {
     pub(super) spec: ModelSpec,
-    pub(super) embedding: Linear,
-    pub(super) blocks: Vec<BlockWeights>,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    pub(super) embedding: Embedding,
+    pub(super) weights: Weights,
     pub(super) final_norm: Vec<f32>,
-    /// `None` where the embedding is the head.
-    pub(super) head: Option<Linear>,
     /// The small files.
     pub(super) files: Vec<(String, Region)>,
+    /// What comes before their names in messages: the folder or the file.
+    pub(super) origin: String,
     /// Bytes of all that was opened.
     pub(super) file_bytes: u64,
-}
-
-impl Parts {
-    pub(super) fn new(
-        spec: &ModelSpec,
-        source: &impl Source,
-        files: Vec<(String, Region)>,
-        file_bytes: u64,
-    ) -> Result<Self, EngineError> {
-        let blocks = spec.blocks.iter().map(|block| source.block(block));
-        let head = (!spec.is_tied()).then(|| source.linear(&spec.head));
-        Ok(Self {
-            embedding: source.linear(&LinearSpec {
-                weight: spec.embedding.clone(),
-                bias: None,
-                outputs: spec.vocabulary,
-                inputs: spec.hidden,
-            })?,
-            blocks: blocks.collect::<Result<_, _>>()?,
-            final_norm: source.norm(&spec.final_norm)?,
-            head: head.transpose()?,
-            spec: spec.clone(),
-            files,
-            file_bytes,
-        })
-    }
+    /// The file that the model is a tier of, and which one.
+    pub(super) opened: Option<Arc<Opened>>,
+    pub(super) tier: usize,
 }

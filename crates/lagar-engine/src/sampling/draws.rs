@@ -1,10 +1,10 @@
 //! Random numbers that are the same on every machine.
 
-/// A stream of random numbers addressed by position: number `n` depends on the seed and `n` alone.
+/// Random numbers addressed by position and token: each depends on the seed and these alone.
 ///
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA
-/// 2014), whose state is a counter. The seed is mixed first, so that neighbouring seeds do not
-/// give shifted copies of one stream.
+/// 2014), whose state is a counter: number `n` of a seed's stream is the seed of a position's. The
+/// seed is mixed first, so that neighbouring seeds do not give shifted copies of one stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Draws {
     start: u64,
@@ -19,11 +19,20 @@ impl Draws {
         }
     }
 
-    /// Uniform in [0, 1), a multiple of 2^-53.
-    pub(super) fn uniform(self, position: u64) -> f64 {
-        let step = position.wrapping_add(1).wrapping_mul(GOLDEN);
-        let bits = mix(self.start.wrapping_add(step)) >> 11;
-        bits as f64 * (1.0 / (1_u64 << 53) as f64)
+    /// The draws of one position.
+    pub(super) fn at(self, position: u64) -> Self {
+        Self::new(self.number(position))
+    }
+
+    /// Uniform in (0, 1), an odd multiple of 2^-53.
+    pub(super) fn uniform(self, token: u32) -> f64 {
+        let bits = self.number(token.into()) >> 12;
+        (bits as f64 + 0.5) * (1.0 / (1_u64 << 52) as f64)
+    }
+
+    fn number(self, n: u64) -> u64 {
+        let step = n.wrapping_add(1).wrapping_mul(GOLDEN);
+        mix(self.start.wrapping_add(step))
     }
 }
 
@@ -45,26 +54,31 @@ mod tests {
     }
 
     #[test]
-    fn draws_are_uniform_and_neighbouring_seeds_are_unrelated() {
+    fn draws_are_uniform_and_neighbouring_ones_unrelated() {
         const CELLS: usize = 64;
-        let mut cells = [0_u32; CELLS];
-        let mut pairs = [0_u32; CELLS];
-        for position in 0..64_000 {
-            let (a, b) = (
-                Draws::new(1).uniform(position),
-                Draws::new(2).uniform(position),
-            );
-            assert!((0.0..1.0).contains(&a));
-            cells[(a * CELLS as f64) as usize] += 1;
-            pairs[(a * 8.0) as usize * 8 + (b * 8.0) as usize] += 1;
-        }
-        // Chi-square with 63 degrees of freedom: 99.9 % of draws lie below 103.4.
-        for counts in [cells, pairs] {
-            let chi_square: f64 = counts
-                .iter()
-                .map(|&count| (f64::from(count) - 1000.0).powi(2) / 1000.0)
-                .sum();
-            assert!(chi_square < 103.4, "chi-square {chi_square}");
+        let seed = |seed| Draws::new(seed).at(7);
+        let at = |position| Draws::new(1).at(position);
+        for (what, a, b) in [
+            ("seeds", seed(1), seed(2)),
+            ("positions", at(7), at(8)),
+            ("position and token", at(0), Draws::new(1)),
+        ] {
+            let mut cells = [0_u32; CELLS];
+            let mut pairs = [0_u32; CELLS];
+            for token in 0..64_000 {
+                let (a, b) = (a.uniform(token), b.uniform(token));
+                assert!(a > 0.0 && a < 1.0);
+                cells[(a * CELLS as f64) as usize] += 1;
+                pairs[(a * 8.0) as usize * 8 + (b * 8.0) as usize] += 1;
+            }
+            // Chi-square with 63 degrees of freedom: 99.9 % of draws lie below 103.4.
+            for counts in [cells, pairs] {
+                let chi_square: f64 = counts
+                    .iter()
+                    .map(|&count| (f64::from(count) - 1000.0).powi(2) / 1000.0)
+                    .sum();
+                assert!(chi_square < 103.4, "{what}: chi-square {chi_square}");
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Choosing the next token.
 
 mod draws;
-mod exp;
+mod exponential;
 mod options;
 mod sampler;
 

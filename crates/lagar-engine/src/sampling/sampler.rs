@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::draws::Draws;
-use super::exp::exp;
+use super::exponential::{exp, ln};
 use super::options::SamplingOptions;
 use crate::EngineError;
 
@@ -19,8 +19,8 @@ const FIRST_SORTED: usize = 64;
 pub struct Sampler {
     options: SamplingOptions,
     draws: Draws,
-    /// By token id; grows to the largest id that was accepted.
-    seen: Vec<bool>,
+    /// How often each token is in the sequence, by id; grows to the largest id that was accepted.
+    seen: Vec<u32>,
     position: u64,
     penalized: Vec<f32>,
     candidates: Vec<Candidate>,
@@ -72,11 +72,24 @@ impl Sampler {
         for &token in tokens {
             let token = token as usize;
             if token >= self.seen.len() {
-                self.seen.resize(token + 1, false);
+                self.seen.resize(token + 1, 0);
             }
-            self.seen[token] = true;
+            self.seen[token] += 1;
         }
         self.position += tokens.len() as u64;
+    }
+
+    /// Takes the last accepted tokens back, as if they had never been.
+    ///
+    /// # Panics
+    ///
+    /// If these are not what was accepted.
+    pub fn retract(&mut self, tokens: &[u32]) {
+        for &token in tokens {
+            let count = &mut self.seen[token as usize];
+            *count = count.checked_sub(1).expect("the token was accepted");
+        }
+        self.position -= tokens.len() as u64;
     }
 
     /// Chooses the token that follows the accepted ones, from one logit for each token of the
@@ -97,7 +110,7 @@ impl Sampler {
         for (logit, _) in penalized
             .iter_mut()
             .zip(&self.seen)
-            .filter(|(_, seen)| **seen)
+            .filter(|(_, seen)| **seen > 0)
         {
             *logit = if *logit > 0.0 {
                 *logit / penalty
@@ -169,22 +182,29 @@ impl Sampler {
     }
 
     /// Draws one of the candidates, which hold the most likely token and so some weight.
+    ///
+    /// An exponential race: each candidate arrives after a random time of rate `weight`, and the
+    /// first wins, which it does with a probability in proportion to its weight. The randomness
+    /// belongs to the token, so that models with similar logits mostly choose the same one
+    /// (Daliri, Musco and Suresh, "Coupling without communication and drafter-invariant speculative
+    /// decoding", arXiv 2408.07978): that is what makes drafting pay when sampling.
     fn draw(&self) -> u32 {
-        let target = self.draws.uniform(self.position) * total(&self.candidates);
-        let mut sum = 0.0;
-        let mut last = self.candidates[0].token;
-        for candidate in self
-            .candidates
-            .iter()
-            .filter(|candidate| candidate.weight > 0.0)
-        {
-            sum += candidate.weight;
-            last = candidate.token;
-            if sum > target {
-                break;
+        let draws = self.draws.at(self.position);
+        let mut first = (f64::INFINITY, u32::MAX);
+        for candidate in &self.candidates {
+            let uniform = draws.uniform(candidate.token);
+            // -ln u >= 1 - u, so most that come late are known without the logarithm. The margin
+            // is far above all rounding: the order of candidates does not matter.
+            if 1.0 - uniform > first.0 * candidate.weight * (1.0 + 1e-9) {
+                continue;
+            }
+            // Without any weight, after infinite time.
+            let arrival = (-ln(uniform) / candidate.weight, candidate.token);
+            if arrival < first {
+                first = arrival;
             }
         }
-        last
+        first.1
     }
 }
 

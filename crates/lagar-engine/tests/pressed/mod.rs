@@ -145,6 +145,7 @@ pub(crate) fn writer(folder: &Path, recipe: &Recipe, keep: impl Fn(&str) -> bool
             shape: tensor.shape.iter().map(|&d| d as u64).collect(),
             dtype: original.dtype(),
             body,
+            exact: None,
         });
     }
     writer

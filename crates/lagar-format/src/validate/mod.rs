@@ -1,5 +1,6 @@
 //! Everything that must hold in an index before anything else looks at it.
 
+mod exact;
 mod layout;
 mod tensor;
 mod text;
@@ -12,14 +13,18 @@ pub(crate) use text::unique_keys;
 
 type Check = Result<(), Problem>;
 
-/// Checks a whole index whose sections start at `data_offset`.
+/// Checks a whole index of a file of this version, whose sections start at `data_offset`.
 pub(crate) fn validate(
     index: &Index,
+    version: u32,
     data_offset: u64,
     limits: &Limits,
 ) -> Result<(), FormatError> {
     let checker = Checker { index, limits };
     counts(index, limits)?;
+    if version < 2 {
+        checker.first_version()?;
+    }
     describe(index, limits)?;
     checker.layout(data_offset)?;
     each(
@@ -58,7 +63,8 @@ pub(crate) fn validate(
     unique(
         "tensors",
         index.tensors.iter().map(|tensor| tensor.name.as_str()),
-    )
+    )?;
+    checker.exact()
 }
 
 /// Checks what the index says about the file as a whole and about its source.
@@ -84,11 +90,12 @@ pub(crate) fn describe(index: &Index, limits: &Limits) -> Result<(), FormatError
         &index.source,
         |file| file.name.as_str(),
         |file| {
-            checker.file_name(&file.name)?;
+            checker.relative_name(&file.name)?;
             text::hash(&file.blake3)
         },
     )?;
-    unique("source", index.source.iter().map(|file| file.name.as_str()))
+    unique("source", index.source.iter().map(|file| file.name.as_str()))?;
+    checker.source_names()
 }
 
 fn counts(index: &Index, limits: &Limits) -> Result<(), FormatError> {

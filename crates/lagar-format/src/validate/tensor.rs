@@ -1,6 +1,7 @@
 //! Tables, transforms and tensors: shapes, references and the lengths of their parts.
 
 use super::{Check, Checker, expect, reference};
+use crate::index::elements;
 use crate::{
     Body, Levels, PartId, Problem, Stage, TableRecord, TensorRecord, TransformRecord, WindowStage,
 };
@@ -41,15 +42,7 @@ impl Checker<'_> {
                 allowed: "within the reader's limit",
             });
         }
-        // Zeros first: `[huge, huge, 0]` is as empty as `[0, huge, huge]`.
-        let elements = match tensor.shape.contains(&0) {
-            true => Some(0),
-            false => tensor
-                .shape
-                .iter()
-                .try_fold(1u64, |n, &size| n.checked_mul(size)),
-        };
-        let elements = elements.ok_or(Problem::Overflow {
+        let elements = elements(&tensor.shape).ok_or(Problem::Overflow {
             what: "the number of elements",
         })?;
         if elements > self.limits.elements {
@@ -60,7 +53,16 @@ impl Checker<'_> {
                 allowed,
             });
         }
+        tensor.checked_bytes().ok_or(Problem::Overflow {
+            what: "the length of the tensor",
+        })?;
+        self.body(tensor, elements)?;
+        self.tensor_exact(tensor)
+    }
+
+    fn body(&self, tensor: &TensorRecord, elements: u64) -> Check {
         match &tensor.body {
+            Body::Exact => Ok(()),
             Body::Raw { dtype, parts } => {
                 let bytes = u128::from(elements) * u128::from(dtype.bytes());
                 self.by_tier("bytes of the elements", parts, bytes)
@@ -113,6 +115,14 @@ impl Checker<'_> {
                     part: stage.codes,
                     found: stage.tier,
                     allowed: format!("{lowest} or more, after its transform and earlier stages"),
+                });
+            }
+            // The exact section refines nothing: it replaces.
+            if self.index.full_tier() == Some(stage.tier) {
+                return Err(Problem::WrongTier {
+                    part: stage.codes,
+                    found: stage.tier,
+                    allowed: "below the exact section's tier".to_owned(),
                 });
             }
             lowest = stage.tier;
@@ -181,7 +191,7 @@ impl Checker<'_> {
         )
     }
 
-    fn part_bytes(&self, what: &'static str, id: PartId, expected: u128) -> Check {
+    pub(super) fn part_bytes(&self, what: &'static str, id: PartId, expected: u128) -> Check {
         let expected = u64::try_from(expected).map_err(|_| Problem::Overflow { what })?;
         expect(what, self.part(id)?.bytes, expected)
     }

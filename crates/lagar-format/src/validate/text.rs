@@ -38,6 +38,12 @@ impl Checker<'_> {
             }
         }
     }
+
+    /// A name that is safe to create below a folder on any system: plain names with `/` between.
+    pub(super) fn relative_name(&self, name: &str) -> Check {
+        self.text(name)?;
+        name.split('/').try_for_each(|part| self.file_name(part))
+    }
 }
 
 /// Control characters, and those that reverse the direction of the text around them.

@@ -136,14 +136,15 @@ fn other_files_and_later_versions_are_told_apart() {
         FormatError::Truncated { len: 0, .. }
     ));
     let mut later = sample::write(sample::writer());
-    later[8] = 2;
+    later[8] = 3;
     let error = open(later).unwrap_err();
     assert!(
         matches!(
             error,
             FormatError::Version {
-                found: 2,
-                newest: 1
+                found: 3,
+                oldest: 1,
+                newest: 2
             }
         ),
         "{error}"

@@ -43,14 +43,14 @@ fn window(index: &mut Index, number: usize) -> &mut WindowStage {
             Stage::Window(stage) => stage,
             other => panic!("{other:?}"),
         },
-        Body::Raw { .. } => panic!("the first tensor is a linear"),
+        Body::Raw { .. } | Body::Exact => panic!("the first tensor is a linear"),
     }
 }
 
 fn raw_parts(index: &mut Index) -> &mut Vec<usize> {
     match &mut index.tensors[1].body {
         Body::Raw { parts, .. } => parts,
-        Body::Linear { .. } => panic!("the second tensor is raw"),
+        Body::Linear { .. } | Body::Exact => panic!("the second tensor is raw"),
     }
 }
 
@@ -202,6 +202,15 @@ fn names_must_be_unique_and_harmless() {
             |i| i.files[0].name = name.to_owned(),
             Problem::Text { .. }
         );
+        if name != "a/b" {
+            refused!(
+                "source[0]",
+                |i| i.source[0].name = name.to_owned(),
+                Problem::Text { .. }
+            );
+        }
+    }
+    for name in ["/a", "a/", "a//b", "../a", "a/../b", "a/./b", "/", "a/C:/b"] {
         refused!(
             "source[0]",
             |i| i.source[0].name = name.to_owned(),
@@ -498,7 +507,7 @@ fn stages_must_fit_their_table_tier_and_parts() {
     refused!("tensors[0]", no_stages, Problem::Range { .. });
     let swapped = |i: &mut Index| match &mut i.tensors[0].body {
         Body::Linear { stages, .. } => stages.reverse(),
-        Body::Raw { .. } => panic!("the first tensor is a linear"),
+        Body::Raw { .. } | Body::Exact => panic!("the first tensor is a linear"),
     };
     refused!("tensors[0]", swapped, Problem::WrongTier { .. });
 }

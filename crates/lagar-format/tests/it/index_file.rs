@@ -4,9 +4,15 @@ use lagar_format::Index;
 
 /// A file of this JSON text and these sections, with every checksum in order.
 pub(crate) fn encode(json: &[u8], data: &[u8]) -> Vec<u8> {
+    encode_version(2, json, data)
+}
+
+/// A file of this version.
+pub(crate) fn encode_version(version: u8, json: &[u8], data: &[u8]) -> Vec<u8> {
     let stored = miniz_oxide::deflate::compress_to_vec_zlib(json, 1);
     let data_offset = (64 + stored.len()).next_multiple_of(4096);
-    let mut file = b"\x89LAGAR\r\n\x01\0\0\0\0\0\0\0".to_vec();
+    let mut file = b"\x89LAGAR\r\n\x02\0\0\0\0\0\0\0".to_vec();
+    file[8] = version;
     for field in [64, stored.len(), json.len(), data_offset] {
         file.extend((field as u64).to_le_bytes());
     }

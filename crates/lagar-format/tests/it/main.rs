@@ -2,8 +2,11 @@
 //! contradictions are found.
 
 mod damage;
+mod exact;
 mod golden;
 mod hostile;
 mod index_file;
+mod part_reader;
 mod round_trip;
 mod sample;
+mod tails;

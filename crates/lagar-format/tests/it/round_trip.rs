@@ -50,6 +50,7 @@ proptest! {
                     shape: vec![len as u64],
                     dtype: Dtype::U8,
                     body: Body::Raw { dtype: Dtype::U8, parts: vec![part] },
+                    exact: None,
                 });
                 expected.push((tier, bytes));
             }

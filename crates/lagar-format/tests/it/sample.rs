@@ -1,8 +1,9 @@
 //! A small file with everything that a file can hold.
 
 use lagar_format::{
-    Body, Container, Dtype, Index, Levels, Limits, Region, SourceFile, Stage, TableRecord,
-    TensorRecord, TransformRecord, WindowStage, Writer,
+    Blob, Body, Coding, Container, Dtype, Exact, ExactBody, Index, Levels, Limits, PIECE_BYTES,
+    Region, Segment, SourceFile, Stage, TableRecord, TensorRecord, TransformRecord, WindowStage,
+    Writer, compress,
 };
 
 /// Bytes that differ from part to part and from place to place.
@@ -44,6 +45,7 @@ pub(crate) fn writer() -> Writer {
             name: "model.safetensors".to_owned(),
             bytes: 12_700,
             blake3: "0123456789abcdef".repeat(4),
+            segments: Vec::new(),
         }],
         ..Index::default()
     });
@@ -104,6 +106,7 @@ pub(crate) fn writer() -> Writer {
             transform,
             stages: [first, second].map(Stage::Window).into(),
         },
+        exact: None,
     });
     writer.tensor(TensorRecord {
         name: "model.norm.weight".to_owned(),
@@ -113,6 +116,7 @@ pub(crate) fn writer() -> Writer {
             dtype: Dtype::BF16,
             parts: norm,
         },
+        exact: None,
     });
     writer.tensor(TensorRecord {
         name: "empty".to_owned(),
@@ -122,7 +126,97 @@ pub(crate) fn writer() -> Writer {
             dtype: Dtype::F8E4M3,
             parts: vec![empty],
         },
+        exact: None,
     });
+    writer
+}
+
+/// The sample with an exact section: a tensor of each kind of body, files of each kind of segment.
+pub(crate) fn exact_writer() -> Writer {
+    let mut writer = writer();
+    writer.begin_tier("full");
+    let blob = |writer: &mut Writer, seed, len: usize| Blob {
+        part: writer.part(fill(seed, len)),
+        bytes: len as u64,
+        coding: Coding::Raw,
+        lengths: Vec::new(),
+    };
+    let header = blob(&mut writer, 20, 200);
+    let norm = blob(&mut writer, 21, 1200);
+    let empty = blob(&mut writer, 22, 0);
+    let odd = blob(&mut writer, 23, 24);
+    let raw = blob(&mut writer, 24, 5);
+    let long: Vec<u8> = (0..PIECE_BYTES as usize + 1000)
+        .map(|i| (i >> 12) as u8)
+        .collect();
+    let streams: Vec<Vec<u8>> = long.chunks(PIECE_BYTES as usize).map(compress).collect();
+    let readme = Blob {
+        part: writer.part(streams.concat()),
+        bytes: long.len() as u64,
+        coding: Coding::Zlib,
+        lengths: streams.iter().map(|stream| stream.len() as u64).collect(),
+    };
+    // One chunk of 20 rows × 300 columns.
+    let coded = ExactBody::Coded {
+        model: writer.part(fill(25, 7)),
+        lengths: writer.part(77u32.to_le_bytes().to_vec()),
+        codes: writer.part(fill(26, 77)),
+    };
+    let mut tensor = |name: &str, shape: &[u64], dtype, body| {
+        writer.tensor(TensorRecord {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            dtype,
+            body,
+            exact: None,
+        });
+    };
+    tensor("counts", &[3], Dtype::I64, Body::Exact);
+    tensor("tied", &[20, 300], Dtype::BF16, Body::Exact);
+    let of_its_own = Body::Raw {
+        dtype: Dtype::U8,
+        parts: vec![raw.part],
+    };
+    tensor("raw", &[5], Dtype::U8, of_its_own);
+    let index = writer.index_mut();
+    let exact = [
+        ("aa", coded),
+        ("bb", ExactBody::Stored(norm)),
+        ("cc", ExactBody::Stored(empty)),
+        ("dd", ExactBody::Stored(odd)),
+        ("aa", ExactBody::Same(0)),
+        ("ee", ExactBody::Raw),
+    ];
+    for (tensor, (hash, body)) in index.tensors.iter_mut().zip(exact) {
+        tensor.exact = Some(Exact {
+            blake3: hash.repeat(32),
+            body,
+        });
+    }
+    let mut segments = vec![Segment::Bytes(header)];
+    segments.extend([4, 1, 3, 0, 2, 5].map(Segment::Tensor));
+    index.source[0].bytes = 200 + 12_000 + 1200 + 24 + 12_000 + 5;
+    index.source[0].segments = segments;
+    for (name, bytes, segment) in [
+        (
+            "config.json",
+            39,
+            Some(Segment::Stored("config.json".to_owned())),
+        ),
+        (
+            "docs/README.md",
+            long.len() as u64,
+            Some(Segment::Bytes(readme)),
+        ),
+        ("docs/empty", 0, None),
+    ] {
+        index.source.push(SourceFile {
+            name: name.to_owned(),
+            bytes,
+            blake3: "f".repeat(64),
+            segments: segment.into_iter().collect(),
+        });
+    }
     writer
 }
 

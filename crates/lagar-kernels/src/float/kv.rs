@@ -13,6 +13,16 @@ pub enum KvFormat {
     F16,
 }
 
+impl KvFormat {
+    /// Bytes of a number.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
 /// The keys and values of one layer, for the positions so far; it grows by [`KvCache::push`].
 ///
 /// For each head, keys lie in blocks of 16 positions, `head_dim` rows of 16 numbers, so that the

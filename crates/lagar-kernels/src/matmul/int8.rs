@@ -33,9 +33,10 @@ pub(super) struct Scratch {
     levels: Vec<Line<[u8; UNIT]>>,
 }
 
+/// Something that begins with a cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line<T>(T);
+pub(super) struct Line<T>(pub(super) T);
 
 impl Scratch {
     /// Room for `sums` sums, all 0, and for `levels` levels of any value; multiples of 16 and 64.

@@ -5,6 +5,8 @@
 //! [`Cpu::window_matmul_f32`] takes `T x` as it is. All return the bits of [`lagar_codec::reference`],
 //! on every instruction set, for any number of threads and in any batch.
 //!
+//! [`Cpu::predict_rows`] undoes the transform instead: it gives `Ŵ T`, chunk by chunk.
+//!
 //! Integer work, decoding windows and dot products, is written per instruction set
 //! ([`tile::Ops`]) and exact; float work is written once over [`crate::simd::Simd`].
 
@@ -18,6 +20,7 @@ mod lookup;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+mod predict;
 mod rows;
 mod stage;
 mod tasks;
@@ -33,6 +36,7 @@ use lagar_codec::Activations;
 use crate::{Cpu, Disjoint};
 use float32::Float32Task;
 use int8::{Int8Task, Scratch};
+pub use predict::PredictScratch;
 pub use stage::WindowStage;
 use tasks::{Output, Task, Tasks};
 use tile::Ops;

@@ -103,4 +103,10 @@ impl<'a> WindowStage<'a> {
         let (scales, _) = self.row_scales.as_chunks();
         f32::from_bits(u32::from(u16::from_le_bytes(scales[row])) << 16)
     }
+
+    /// The scales of the 16 rows from `row` on, as stored.
+    pub(super) fn row_scales(&self, row: usize) -> &'a [u8; 2 * ROW_UNIT] {
+        let scales = self.row_scales[2 * row..].first_chunk();
+        scales.expect("rows are padded to 16")
+    }
 }

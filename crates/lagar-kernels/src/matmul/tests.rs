@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::{Cpu, Isa, KernelError, WindowStage};
 
 /// A small generator: tests need many bytes, not good ones.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -19,7 +19,7 @@ impl Random {
         x.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 24
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         self.next() as usize % n
     }
 
@@ -35,8 +35,17 @@ impl Random {
         (0..n).map(|_| self.next() as u8).collect()
     }
 
+    pub(super) fn transform(&mut self, width: usize) -> Transform {
+        let mut perm: Vec<u32> = (0..width as u32).collect();
+        for i in 1..width {
+            perm.swap(i, self.below(i + 1));
+        }
+        let signs = (0..width).map(|_| self.below(2) == 1).collect();
+        Transform::new(width, perm, signs).unwrap()
+    }
+
     /// A table of one of the kinds that kernels tell apart.
-    fn table(&mut self, depth: u8, kind: usize) -> Table {
+    pub(super) fn table(&mut self, depth: u8, kind: usize) -> Table {
         match kind {
             0 => Table::trained(depth, depth).clone(),
             1 => Table::trained(depth, 8).clone(),
@@ -64,9 +73,9 @@ impl Random {
 }
 
 /// The kinds of [`Random::table`].
-const KINDS: usize = 5;
+pub(super) const KINDS: usize = 5;
 
-struct Owned {
+pub(super) struct Owned {
     layout: StageLayout,
     table: Table,
     codes: Vec<u8>,
@@ -75,7 +84,7 @@ struct Owned {
 }
 
 impl Owned {
-    fn new(random: &mut Random, rows: usize, cols: usize, table: Table) -> Self {
+    pub(super) fn new(random: &mut Random, rows: usize, cols: usize, table: Table) -> Self {
         let depths: Vec<u8> = (0..cols.div_ceil(128))
             .map(|_| {
                 if random.below(4) == 0 {
@@ -131,7 +140,7 @@ impl Owned {
         }
     }
 
-    fn stage(&self) -> WindowStage<'_> {
+    pub(super) fn stage(&self) -> WindowStage<'_> {
         let Self {
             layout,
             table,
@@ -145,7 +154,7 @@ impl Owned {
 
 /// Asserts that two vectors have the same bits.
 #[track_caller]
-fn same(found: &[f32], expected: &[f32], what: &str) {
+pub(super) fn same(found: &[f32], expected: &[f32], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let differs = |(f, e): (&f32, &f32)| f.to_bits() != e.to_bits();
     if let Some(i) = found.iter().zip(expected).position(differs) {
@@ -154,7 +163,7 @@ fn same(found: &[f32], expected: &[f32], what: &str) {
     }
 }
 
-fn cpus(threads: usize) -> Vec<Cpu> {
+pub(super) fn cpus(threads: usize) -> Vec<Cpu> {
     Isa::available()
         .into_iter()
         .map(|isa| Cpu::new(isa, threads))
@@ -357,12 +366,7 @@ proptest! {
     fn transforms_equal_the_reference(seed: u64, width in 1usize..700, n in 1usize..4, many: bool) {
         let mut random = Random(seed);
         let n = if many { n * 100 } else { n };
-        let mut perm: Vec<u32> = (0..width as u32).collect();
-        for i in 1..width {
-            perm.swap(i, random.below(i + 1));
-        }
-        let signs = (0..width).map(|_| random.below(2) == 1).collect();
-        let t = Transform::new(width, perm, signs).unwrap();
+        let t = random.transform(width);
         let padded = t.padded_width();
         let x = random.floats(n * width);
         let (mut there, mut back) = (vec![0.0; n * padded], vec![0.0; n * width]);

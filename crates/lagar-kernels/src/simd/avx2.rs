@@ -12,7 +12,7 @@ pub struct Avx2(());
 ///
 /// # Safety
 /// The processor has the features of `Isa::Avx2`.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,popcnt,bmi2")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx2(()))
 }
@@ -117,6 +117,18 @@ impl Simd for Avx2 {
                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)),
             )
+        }
+    }
+    #[inline(always)]
+    fn load_i8_columns(self, from: &[u8; 4 * LANES], offset: u8) -> [Pair; 4] {
+        // SAFETY: the token proves AVX2; the array is 64 readable bytes.
+        unsafe {
+            let offset = _mm256_set1_epi8(offset as i8);
+            let low = _mm256_loadu_si256(from.as_ptr().cast());
+            let high = _mm256_loadu_si256(from.as_ptr().add(32).cast());
+            let low = columns(_mm256_sub_epi8(low, offset));
+            let high = columns(_mm256_sub_epi8(high, offset));
+            std::array::from_fn(|c| (low[c], high[c]))
         }
     }
     #[inline(always)]
@@ -252,9 +264,66 @@ impl Simd for Avx2 {
         (half, half)
     }
     #[inline(always)]
+    fn store_rows(self, columns: &[[f32; LANES]], to: &mut [f32], stride: usize) {
+        super::check_rows(columns, to, stride);
+        for quad in 0..4 {
+            for first in (0..columns.len()).step_by(8) {
+                // SAFETY: the token proves AVX2; 4 rows of a column are read; the check has the length of
+                // `to`.
+                unsafe {
+                    // Four rows of columns `first + i` and `first + i + 4`.
+                    let mut parts = [_mm256_setzero_ps(); 4];
+                    for (i, part) in parts.iter_mut().enumerate() {
+                        let column = columns.as_ptr().add(first + i).cast::<f32>().add(4 * quad);
+                        let v = _mm256_castps128_ps256(_mm_loadu_ps(column));
+                        *part = _mm256_insertf128_ps::<1>(v, _mm_loadu_ps(column.add(4 * LANES)));
+                    }
+                    let [a, b, c, d] = parts;
+                    let pairs = [
+                        _mm256_castps_pd(_mm256_unpacklo_ps(a, b)),
+                        _mm256_castps_pd(_mm256_unpacklo_ps(c, d)),
+                        _mm256_castps_pd(_mm256_unpackhi_ps(a, b)),
+                        _mm256_castps_pd(_mm256_unpackhi_ps(c, d)),
+                    ];
+                    for (half, pair) in pairs.chunks_exact(2).enumerate() {
+                        let to = to.as_mut_ptr().add((4 * quad + 2 * half) * stride + first);
+                        let (even, odd) = (
+                            _mm256_unpacklo_pd(pair[0], pair[1]),
+                            _mm256_unpackhi_pd(pair[0], pair[1]),
+                        );
+                        _mm256_storeu_ps(to, _mm256_castpd_ps(even));
+                        _mm256_storeu_ps(to.add(stride), _mm256_castpd_ps(odd));
+                    }
+                }
+            }
+        }
+    }
+    #[inline(always)]
     fn first(self, v: Pair) -> f32 {
         // SAFETY: the token proves AVX2.
         unsafe { _mm256_cvtss_f32(v.0) }
+    }
+}
+
+/// The four bytes of each lane, lowest first, as numbers.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn columns(bytes: __m256i) -> [__m256; 4] {
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let tops = [
+            _mm256_slli_epi32::<24>(bytes),
+            _mm256_slli_epi32::<16>(bytes),
+            _mm256_slli_epi32::<8>(bytes),
+            bytes,
+        ];
+        let mut columns = [_mm256_setzero_ps(); 4];
+        for (column, top) in columns.iter_mut().zip(tops) {
+            *column = _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(top));
+        }
+        columns
     }
 }
 

@@ -14,7 +14,7 @@ pub struct Avx512(());
 /// # Safety
 /// The processor has the features of `Isa::Avx512`.
 #[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2"
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2,popcnt"
 )]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx512(()))
@@ -84,6 +84,22 @@ impl Simd for Avx512 {
         unsafe {
             let bytes = _mm_loadu_si128(from.as_ptr().cast());
             _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
+        }
+    }
+    #[inline(always)]
+    fn load_i8_columns(self, from: &[u8; 4 * LANES], offset: u8) -> [__m512; 4] {
+        // SAFETY: the token proves AVX-512 VNNI; the array is 64 readable bytes.
+        unsafe {
+            // Unsigned, 128 more than they stand for; a dot product with 1 in one place takes one of four.
+            let add = _mm512_set1_epi8(128u8.wrapping_sub(offset) as i8);
+            let bytes = _mm512_add_epi8(_mm512_loadu_si512(from.as_ptr().cast()), add);
+            let start = _mm512_set1_epi32(-128);
+            let mut columns = [_mm512_setzero_ps(); 4];
+            for (c, column) in columns.iter_mut().enumerate() {
+                let one = _mm512_set1_epi32(1 << (8 * c));
+                *column = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, bytes, one));
+            }
+            columns
         }
     }
     #[inline(always)]
@@ -198,6 +214,44 @@ impl Simd for Avx512 {
         unsafe {
             let index = _mm256_loadu_si256(index.as_ptr().cast());
             _mm512_permutexvar_ps(_mm512_broadcast_i64x4(index), a)
+        }
+    }
+
+    #[inline(always)]
+    fn store_rows(self, columns: &[[f32; LANES]], to: &mut [f32], stride: usize) {
+        super::check_rows(columns, to, stride);
+        for quad in 0..4 {
+            for first in (0..columns.len()).step_by(16) {
+                // SAFETY: the token proves AVX-512; 4 rows of a column are read; the check has the length
+                // of `to`.
+                unsafe {
+                    // Four rows of columns i, i + 4, i + 8 and i + 12.
+                    let mut parts = [_mm512_setzero_ps(); 4];
+                    for (i, part) in parts.iter_mut().enumerate() {
+                        let column = columns.as_ptr().add(first + i).cast::<f32>().add(4 * quad);
+                        let v = _mm512_castps128_ps512(_mm_loadu_ps(column));
+                        let v = _mm512_insertf32x4::<1>(v, _mm_loadu_ps(column.add(4 * LANES)));
+                        let v = _mm512_insertf32x4::<2>(v, _mm_loadu_ps(column.add(8 * LANES)));
+                        *part = _mm512_insertf32x4::<3>(v, _mm_loadu_ps(column.add(12 * LANES)));
+                    }
+                    let [a, b, c, d] = parts;
+                    let pairs = [
+                        _mm512_castps_pd(_mm512_unpacklo_ps(a, b)),
+                        _mm512_castps_pd(_mm512_unpacklo_ps(c, d)),
+                        _mm512_castps_pd(_mm512_unpackhi_ps(a, b)),
+                        _mm512_castps_pd(_mm512_unpackhi_ps(c, d)),
+                    ];
+                    for (half, pair) in pairs.chunks_exact(2).enumerate() {
+                        let to = to.as_mut_ptr().add((4 * quad + 2 * half) * stride + first);
+                        let (even, odd) = (
+                            _mm512_unpacklo_pd(pair[0], pair[1]),
+                            _mm512_unpackhi_pd(pair[0], pair[1]),
+                        );
+                        _mm512_storeu_ps(to, _mm512_castpd_ps(even));
+                        _mm512_storeu_ps(to.add(stride), _mm512_castpd_ps(odd));
+                    }
+                }
+            }
         }
     }
 

@@ -31,6 +31,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod integers;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -39,6 +40,7 @@ mod tests;
 
 #[cfg(target_arch = "x86_64")]
 pub use self::{avx2::Avx2, avx512::Avx512};
+pub use integers::Integers;
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
 pub use portable::Portable;
@@ -49,11 +51,11 @@ use crate::Isa;
 pub const LANES: usize = 16;
 
 /// A token that proves that the processor has an instruction set, and the operations of that
-/// instruction set on vectors of 16 `f32`.
+/// instruction set on vectors of 16 `f32`; those on integers are [`Integers`].
 ///
 /// Every operation gives the same bits on every instruction set; only the payload of a NaN may
 /// differ.
-pub trait Simd: Copy {
+pub trait Simd: Integers {
     /// 16 lanes of `f32`.
     type F32: Copy;
     /// One truth value per lane.
@@ -78,6 +80,9 @@ pub trait Simd: Copy {
     fn load_bf16(self, from: &[u8; 32]) -> Self::F32;
     /// 16 signed bytes, exactly.
     fn load_i8(self, from: &[i8; LANES]) -> Self::F32;
+    /// 16 rows of 4 signed bytes that are stored with `offset` added (and wrapped): lane `r` of vector `c` is
+    /// `from[4 r + c] − offset`, exactly.
+    fn load_i8_columns(self, from: &[u8; 4 * LANES], offset: u8) -> [Self::F32; 4];
     /// Lanes that hold integers in −128..=127, as signed bytes. (Other values give unspecified bytes.)
     fn store_i8(self, v: Self::F32, to: &mut [i8; LANES]);
     /// Lanes that hold integers in 0..=255, as bytes. (Other values give unspecified bytes.)
@@ -120,6 +125,12 @@ pub trait Simd: Copy {
 
     /// Lanes `i` and `i + 8` from lane `index[i]`, each below 16.
     fn spread(self, a: Self::F32, index: &[u32; LANES / 2]) -> Self::F32;
+
+    /// Writes columns of 16 rows row by row: row `r` to `to[r · stride..][..columns.len()]`.
+    ///
+    /// # Panics
+    /// If the number of columns is not a multiple of 16, or `to` too short.
+    fn store_rows(self, columns: &[[f32; LANES]], to: &mut [f32], stride: usize);
 
     /// Up to 16 values; the lanes beyond are 0.
     #[inline(always)]
@@ -170,6 +181,14 @@ pub trait Simd: Copy {
         self.store(v, &mut lanes);
         lanes[0]
     }
+}
+
+/// Checks the arguments of [`Simd::store_rows`].
+#[inline(always)]
+fn check_rows(columns: &[[f32; LANES]], to: &[f32], stride: usize) {
+    let others = (LANES - 1).checked_mul(stride);
+    let fits = |others| others <= to.len() && to.len() - others >= columns.len();
+    assert!(columns.len().is_multiple_of(LANES) && others.is_some_and(fits));
 }
 
 /// An algorithm over any instruction set.

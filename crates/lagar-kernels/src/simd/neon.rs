@@ -109,17 +109,19 @@ impl Simd for Neon {
     #[inline(always)]
     fn load_i8(self, from: &[i8; LANES]) -> Quad {
         // SAFETY: the token proves NEON; the array is 16 readable bytes.
-        let words = unsafe {
-            let bytes = vld1q_s8(from.as_ptr());
-            let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
-            [
-                vget_low_s16(low),
-                vget_high_s16(low),
-                vget_low_s16(high),
-                vget_high_s16(high),
-            ]
-        };
-        each!(|i| vcvtq_f32_s32(vmovl_s16(words[i])))
+        unsafe { widen_i8(vld1q_s8(from.as_ptr())) }
+    }
+    #[inline(always)]
+    fn load_i8_columns(self, from: &[u8; 4 * LANES], offset: u8) -> [Quad; 4] {
+        // SAFETY: the token proves NEON; the array is 64 readable bytes.
+        unsafe {
+            let uint8x16x4_t(a, b, c, d) = vld4q_u8(from.as_ptr());
+            let mut columns = [self.splat(0.0); 4];
+            for (column, bytes) in columns.iter_mut().zip([a, b, c, d]) {
+                *column = widen_i8(vreinterpretq_s8_u8(vsubq_u8(bytes, vdupq_n_u8(offset))));
+            }
+            columns
+        }
     }
     #[inline(always)]
     fn store_i8(self, v: Quad, to: &mut [i8; LANES]) {
@@ -240,10 +242,58 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    fn store_rows(self, columns: &[[f32; LANES]], to: &mut [f32], stride: usize) {
+        super::check_rows(columns, to, stride);
+        for quad in 0..4 {
+            for first in (0..columns.len()).step_by(4) {
+                // SAFETY: the token proves NEON; 4 rows of a column are read; the check has the length of
+                // `to`.
+                unsafe {
+                    let mut parts = [vdupq_n_f32(0.0); 4];
+                    for (i, part) in parts.iter_mut().enumerate() {
+                        *part = vld1q_f32(columns[first + i].as_ptr().add(4 * quad));
+                    }
+                    let [a, b, c, d] = parts;
+                    let pairs = [
+                        vreinterpretq_f64_f32(vzip1q_f32(a, b)),
+                        vreinterpretq_f64_f32(vzip1q_f32(c, d)),
+                        vreinterpretq_f64_f32(vzip2q_f32(a, b)),
+                        vreinterpretq_f64_f32(vzip2q_f32(c, d)),
+                    ];
+                    for (half, pair) in pairs.chunks_exact(2).enumerate() {
+                        let to = to.as_mut_ptr().add((4 * quad + 2 * half) * stride + first);
+                        vst1q_f32(to, vreinterpretq_f32_f64(vzip1q_f64(pair[0], pair[1])));
+                        let odd = vreinterpretq_f32_f64(vzip2q_f64(pair[0], pair[1]));
+                        vst1q_f32(to.add(stride), odd);
+                    }
+                }
+            }
+        }
+    }
+    #[inline(always)]
     fn first(self, v: Quad) -> f32 {
         // SAFETY: the token proves NEON.
         unsafe { vgetq_lane_f32::<0>(v[0]) }
     }
+}
+
+/// 16 signed bytes, exactly.
+///
+/// # Safety
+/// The processor has NEON.
+#[inline(always)]
+unsafe fn widen_i8(bytes: int8x16_t) -> Quad {
+    // SAFETY: the caller has NEON.
+    let words = unsafe {
+        let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
+        [
+            vget_low_s16(low),
+            vget_high_s16(low),
+            vget_low_s16(high),
+            vget_high_s16(high),
+        ]
+    };
+    each!(|i| vcvtq_f32_s32(vmovl_s16(words[i])))
 }
 
 /// Four half floats, exactly. (The intrinsics need a type that is not stable yet.)

@@ -57,6 +57,12 @@ impl Simd for Portable {
         from.map(f32::from)
     }
     #[inline(always)]
+    fn load_i8_columns(self, from: &[u8; 4 * LANES], offset: u8) -> [Self::F32; 4] {
+        let (rows, _) = from.as_chunks::<4>();
+        let level = |byte: u8| f32::from(byte.wrapping_sub(offset) as i8);
+        std::array::from_fn(|c| std::array::from_fn(|r| level(rows[r][c])))
+    }
+    #[inline(always)]
     fn store_i8(self, v: Self::F32, to: &mut [i8; LANES]) {
         *to = v.map(|v| v as i8);
     }
@@ -140,5 +146,14 @@ impl Simd for Portable {
     #[inline(always)]
     fn spread(self, a: Self::F32, index: &[u32; LANES / 2]) -> Self::F32 {
         std::array::from_fn(|i| a[index[i % 8] as usize % LANES])
+    }
+    #[inline(always)]
+    fn store_rows(self, columns: &[[f32; LANES]], to: &mut [f32], stride: usize) {
+        super::check_rows(columns, to, stride);
+        for r in 0..LANES {
+            for (to, column) in to[r * stride..].iter_mut().zip(columns) {
+                *to = column[r];
+            }
+        }
     }
 }

@@ -29,7 +29,12 @@ impl Kernel for Everything<'_> {
         let powers: [f32; LANES] =
             std::array::from_fn(|i| f32::from(self.bytes[i]) * 1.9 - 240.0).map(f32::trunc);
         let mask = s.mask_from_bits(self.bits);
+        let columns = s.load_i8_columns(self.bytes, self.bits as u8);
         let results = [
+            columns[0],
+            columns[1],
+            columns[2],
+            columns[3],
             s.splat(self.a[3]),
             s.load_f32_bytes(self.bytes),
             s.load_f16(half),
@@ -116,6 +121,35 @@ proptest! {
             let result = isa.dispatch(everything);
             for (i, (expected, result)) in expected.iter().zip(&result).enumerate() {
                 prop_assert_eq!(expected, result, "{} operation {} lane {}", isa, i / LANES, i % LANES);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_the_transpose_of_columns(
+        bits in prop::collection::vec(any::<u32>(), 3 * LANES * LANES),
+        count in 0usize..4,
+        more in 0usize..20,
+    ) {
+        struct Rows<'a>(&'a [[f32; LANES]], usize);
+        impl Kernel for Rows<'_> {
+            type Output = Vec<f32>;
+            #[inline(always)]
+            fn run<S: Simd>(self, s: S) -> Vec<f32> {
+                let mut to = vec![0.5; 15 * self.1 + self.0.len()];
+                s.store_rows(self.0, &mut to, self.1);
+                to
+            }
+        }
+        let values: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
+        let columns = &values.as_chunks::<LANES>().0[..count * LANES];
+        let stride = columns.len() + more;
+        for isa in Isa::available() {
+            let to = isa.dispatch(Rows(columns, stride));
+            for (i, to) in to.into_iter().enumerate() {
+                let (r, c) = (i / stride, i % stride);
+                let expected = columns.get(c).map_or(0.5, |column| column[r]);
+                prop_assert_eq!(to.to_bits(), expected.to_bits(), "{} row {} column {}", isa, r, c);
             }
         }
     }

@@ -2,10 +2,12 @@
 
 mod feedback;
 mod hessian;
+mod importance;
 mod stage;
 mod unit;
 
 pub(crate) use feedback::Feedback;
 pub(crate) use hessian::{Hessians, choose_transform, transform_hessian};
-pub(crate) use stage::{Job, SiteCode, encode_site};
-pub(crate) use unit::{Span, StoredLinear, Unit, UnitBuilder};
+pub(crate) use importance::of_tokens;
+pub(crate) use stage::{Job, SiteCode, StageCode, encode_site};
+pub(crate) use unit::{Span, StoredLinear, StoredStage, Unit, UnitBuilder};

@@ -1,4 +1,4 @@
-//! Encoding one window stage of some linears that read the same input.
+//! Encoding the window stages of some linears that read the same input.
 
 use std::sync::Mutex;
 
@@ -15,9 +15,14 @@ use crate::{PressError, Progress};
 /// later targets a little larger than the weights themselves.
 const HEADROOM: f32 = 2.0;
 
+/// Times that the scales of a group are fitted to the levels found with them, and the group coded again.
+const REFITS: usize = 1;
+
 /// The stored bytes of a window stage; lengths as [`StageLayout`] says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct EncodedStage {
+    /// Depth of each column group.
+    pub(crate) depths: Vec<u8>,
     pub(crate) codes: Vec<u8>,
     pub(crate) scales: Vec<u8>,
     pub(crate) row_scales: Vec<u8>,
@@ -27,8 +32,10 @@ pub(crate) struct EncodedStage {
 pub(crate) struct Job<'a> {
     /// The tensor's name, for errors.
     pub(crate) name: &'a str,
-    /// Shape and depths.
-    pub(crate) layout: StageLayout,
+    /// Shape and depths of each stage.
+    pub(crate) layouts: Vec<StageLayout>,
+    /// How much an error in each row matters next to one in the others; all alike if empty.
+    pub(crate) row_importance: &'a [f32],
     /// Reads rows `first..` of the weight matrix (row-major, as many as fit) as f32.
     pub(crate) rows: &'a (dyn Fn(usize, &mut [f32]) + Sync),
 }
@@ -36,11 +43,21 @@ pub(crate) struct Job<'a> {
 /// What the linears of one site share.
 pub(crate) struct SiteCode<'a> {
     pub(crate) transform: &'a Transform,
-    pub(crate) feedback: &'a Feedback,
-    pub(crate) table: &'a Table,
+    /// First to last: each codes what those before it leave.
+    pub(crate) stages: &'a [StageCode<'a>],
 }
 
-/// The bytes of one strip of 256 rows.
+/// How one stage is coded.
+pub(crate) struct StageCode<'a> {
+    pub(crate) feedback: &'a Feedback,
+    pub(crate) table: &'a Table,
+    /// Factor on fitted scales. Levels that fit best in least squares are smaller than what they stand for,
+    /// by the share of the variance that is lost; the tier of a first stage of few bits is better without
+    /// all of that shrinking.
+    pub(crate) stretch: f32,
+}
+
+/// The bytes of one stage of one strip of 256 rows.
 struct Strip {
     codes: Vec<u8>,
     scales: Vec<u8>,
@@ -48,21 +65,22 @@ struct Strip {
 }
 
 /// Encodes every job by LDLQ: columns in blocks of four, each block's path found by Viterbi, its
-/// rounding error fed into the columns after it. Strips of 256 rows are independent of each other,
-/// so the result doesn't depend on the number of threads.
+/// rounding error fed into the columns after it. A later stage does the same to what the earlier ones
+/// leave. Strips of 256 rows are independent of each other, so the result doesn't depend on the number
+/// of threads. The result has all stages of each job.
 pub(crate) fn encode_site(
     cpu: &Cpu,
     code: &SiteCode<'_>,
     jobs: &[Job<'_>],
     progress: &dyn Progress,
-) -> Result<Vec<EncodedStage>, PressError> {
+) -> Result<Vec<Vec<EncodedStage>>, PressError> {
     let strips: Vec<(usize, usize)> = jobs
         .iter()
         .enumerate()
-        .flat_map(|(job, j)| (0..j.layout.tile_rows()).map(move |strip| (job, strip)))
+        .flat_map(|(job, j)| (0..j.layouts[0].tile_rows()).map(move |strip| (job, strip)))
         .collect();
-    let done: Vec<Mutex<Option<Result<Strip, PressError>>>> =
-        strips.iter().map(|_| Mutex::new(None)).collect();
+    type Slot = Mutex<Option<Result<Vec<Strip>, PressError>>>;
+    let done: Vec<Slot> = strips.iter().map(|_| Mutex::new(None)).collect();
     cpu.pool().run(strips.len(), &|i| {
         let (job, strip) = strips[i];
         let result = if progress.cancelled() {
@@ -70,43 +88,49 @@ pub(crate) fn encode_site(
         } else {
             encode_strip(cpu, code, &jobs[job], strip)
         };
-        let layout = &jobs[job].layout;
-        progress.advance((layout.tile_height(strip) * layout.padded_cols()) as u64);
+        let layouts = &jobs[job].layouts;
+        let layout = &layouts[0];
+        progress.advance((layouts.len() * layout.tile_height(strip) * layout.padded_cols()) as u64);
         *done[i].lock().expect("no holder panics") = Some(result);
     });
 
-    let mut stages: Vec<EncodedStage> = jobs
+    let empty = |layout: &StageLayout| EncodedStage {
+        depths: layout.depths().to_vec(),
+        codes: Vec::with_capacity(layout.codes_len()),
+        scales: Vec::with_capacity(layout.scales_len()),
+        row_scales: Vec::with_capacity(layout.row_scales_len()),
+    };
+    let mut encoded: Vec<Vec<EncodedStage>> = jobs
         .iter()
-        .map(|job| EncodedStage {
-            codes: Vec::with_capacity(job.layout.codes_len()),
-            scales: Vec::with_capacity(job.layout.scales_len()),
-            row_scales: Vec::with_capacity(job.layout.row_scales_len()),
-        })
+        .map(|job| job.layouts.iter().map(empty).collect())
         .collect();
     for (&(job, _), slot) in strips.iter().zip(done) {
-        let strip = slot
+        let strips = slot
             .into_inner()
             .expect("no holder panics")
             .expect("every strip is run")?;
-        let stage = &mut stages[job];
-        stage.codes.extend(strip.codes);
-        stage.scales.extend(strip.scales);
-        stage.row_scales.extend(strip.row_scales);
+        for (stage, strip) in encoded[job].iter_mut().zip(strips) {
+            stage.codes.extend(strip.codes);
+            stage.scales.extend(strip.scales);
+            stage.row_scales.extend(strip.row_scales);
+        }
     }
-    for (stage, job) in stages.iter_mut().zip(jobs) {
-        stage.codes.resize(job.layout.codes_len(), 0);
+    for (stages, job) in encoded.iter_mut().zip(jobs) {
+        for (stage, layout) in stages.iter_mut().zip(&job.layouts) {
+            stage.codes.resize(layout.codes_len(), 0);
+        }
     }
-    Ok(stages)
+    Ok(encoded)
 }
 
-/// Encodes rows `256 · strip ..` of one linear.
+/// Encodes rows `256 · strip ..` of one linear, stage by stage.
 fn encode_strip(
     cpu: &Cpu,
     code: &SiteCode<'_>,
     job: &Job<'_>,
     strip: usize,
-) -> Result<Strip, PressError> {
-    let layout = &job.layout;
+) -> Result<Vec<Strip>, PressError> {
+    let layout = &job.layouts[0];
     let width = layout.padded_cols();
     let height = layout.tile_height(strip);
     let first = strip * TILE_ROWS;
@@ -123,6 +147,37 @@ fn encode_strip(
         );
     }
 
+    // Padded rows matter as little as the least.
+    let mut importance = match job.row_importance {
+        [] => vec![1.0; stored],
+        all => all[first..first + stored].to_vec(),
+    };
+    let least = importance.iter().copied().fold(f32::INFINITY, f32::min);
+    importance.resize(height, least);
+    let mut stages = Vec::with_capacity(job.layouts.len());
+    for (code, layout) in code.stages.iter().zip(&job.layouts) {
+        let importance = &importance[..];
+        let stage = encode_stage(cpu, code, layout, strip, importance, &mut weights);
+        stages.push(stage.map_err(|row| PressError::TooLarge {
+            tensor: job.name.to_owned(),
+            row: first + row,
+        })?);
+    }
+    Ok(stages)
+}
+
+/// Encodes one stage of a strip: `weights`, `height × width`, become what the stage leaves of them. The
+/// error is a row that is too large.
+fn encode_stage(
+    cpu: &Cpu,
+    code: &StageCode<'_>,
+    layout: &StageLayout,
+    strip: usize,
+    importance: &[f32],
+    weights: &mut [f32],
+) -> Result<Strip, usize> {
+    let width = layout.padded_cols();
+    let height = layout.tile_height(strip);
     let row_scales: Vec<u16> = weights
         .chunks_exact(width)
         .map(|row| row_scale(row, code.table.sigma()))
@@ -132,18 +187,16 @@ fn encode_strip(
     };
     let mut rows = weights.chunks_exact(width).zip(&row_scales);
     if let Some(row) = rows.position(overflows) {
-        return Err(PressError::TooLarge {
-            tensor: job.name.to_owned(),
-            row: first + row,
-        });
+        return Err(row);
     }
     let mut encoder = StripEncoder {
         cpu,
         code,
         layout,
         height,
-        weights: &weights,
+        weights,
         row_scales: &row_scales,
+        importance,
         errors: vec![0.0; width * height],
         encoder: Encoder::new(cpu.isa()),
         windows: Vec::new(),
@@ -159,6 +212,12 @@ fn encode_strip(
     };
     for g in 0..layout.groups() {
         encoder.group(g, &mut result);
+    }
+    let errors = encoder.errors;
+    for (r, row) in weights.chunks_exact_mut(width).enumerate() {
+        for (c, weight) in row.iter_mut().enumerate() {
+            *weight = errors[c * height + r];
+        }
     }
     Ok(result)
 }
@@ -187,12 +246,14 @@ fn power_of_two(values: impl Iterator<Item = f32>) -> f32 {
 /// State while the groups of a strip are coded in order.
 struct StripEncoder<'a> {
     cpu: &'a Cpu,
-    code: &'a SiteCode<'a>,
+    code: &'a StageCode<'a>,
     layout: &'a StageLayout,
     height: usize,
     /// `height × width`, transformed.
     weights: &'a [f32],
     row_scales: &'a [u16],
+    /// How much an error in each row matters.
+    importance: &'a [f32],
     /// `W − Ŵ` of the columns coded so far: `width × height`, a row for each column.
     errors: Vec<f32>,
     encoder: Encoder,
@@ -231,12 +292,24 @@ impl StripEncoder<'_> {
                 1.0,
             );
         }
-        let scales = self.group_scales(&targets, &mut strip.scales);
-        self.windows.clear();
-        self.weigh_rows(&scales);
-        for block in 0..group.cols / BLOCK_COLS {
-            self.block(group.first, block, &mut targets, &scales);
+        let mut codes = self.group_scales(&targets);
+        for pass in 0..=REFITS {
+            let scales = self.scales(&codes);
+            let mut targets = if pass == REFITS {
+                std::mem::take(&mut targets)
+            } else {
+                targets.clone()
+            };
+            self.windows.clear();
+            self.weigh_rows(&scales);
+            for block in 0..group.cols / BLOCK_COLS {
+                self.block(group.first, block, &mut targets, &scales);
+            }
+            if pass < REFITS {
+                self.refit(&targets, &mut codes);
+            }
         }
+        strip.scales.extend(&codes);
         let table = self.code.table;
         strip.codes.push(0);
         let start = strip.codes.len();
@@ -252,16 +325,49 @@ impl StripEncoder<'_> {
         );
     }
 
-    /// A row's weight is its squared scale, relative to the largest so that none underflows.
+    /// A row's weight is its importance times its squared scale, relative to the largest so that none
+    /// underflows.
     fn weigh_rows(&mut self, scales: &[f32]) {
         let largest = scales.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
-        for (weight, scale) in self.row_weights.iter_mut().zip(scales) {
-            *weight = (scale / largest) * (scale / largest);
+        let rows = scales.iter().zip(self.importance);
+        for (weight, (scale, importance)) in self.row_weights.iter_mut().zip(rows) {
+            *weight = (scale / largest) * (scale / largest) * importance;
         }
     }
 
-    /// Appends the scale codes of a group; returns the scales.
-    fn group_scales(&self, targets: &[f32], codes: &mut Vec<u8>) -> Vec<f32> {
+    /// What scale codes stand for in each row.
+    fn scales(&self, codes: &[u8]) -> Vec<f32> {
+        let rows = codes.iter().zip(self.row_scales);
+        rows.map(|(&code, &bits)| scale_value(code) * half::bf16::from_bits(bits).to_f32())
+            .collect()
+    }
+
+    /// Replaces each row's scale code by that of the scale which fits the levels just found best to what
+    /// they aimed at, in least squares.
+    fn refit(&self, targets: &[f32], codes: &mut [u8]) {
+        let levels = self.code.table.levels();
+        let height = self.height;
+        for (r, code) in codes.iter_mut().enumerate() {
+            let aims = targets.iter().skip(r).step_by(height);
+            let unit = power_of_two(aims.clone().copied());
+            let (mut product, mut square) = (0f32, 0f32);
+            for (c, &aim) in aims.enumerate() {
+                let at = (c / BLOCK_COLS * height + r) * BLOCK_COLS + c % BLOCK_COLS;
+                let level = f32::from(levels[usize::from(self.windows[at])]);
+                product += level * (aim / unit);
+                square += level * level;
+            }
+            let row_scale = half::bf16::from_bits(self.row_scales[r]).to_f32();
+            let fitted = product / square * unit / row_scale * self.code.stretch;
+            // Not a number in a row of zeros, and no use where the levels point away.
+            if fitted > 0.0 {
+                *code = scale_code(fitted);
+            }
+        }
+    }
+
+    /// The scale codes of a group before anything of it is coded.
+    fn group_scales(&self, targets: &[f32]) -> Vec<u8> {
         let height = self.height;
         let units: Vec<f32> = (0..height)
             .map(|r| power_of_two(targets.iter().skip(r).step_by(height).copied()))
@@ -281,9 +387,7 @@ impl StripEncoder<'_> {
                 let row_scale = half::bf16::from_bits(bits).to_f32();
                 let wanted = (sum / columns).sqrt() * unit / self.code.table.sigma();
                 // 0 / 0, of a row of zeros, is coded as zero.
-                let code = scale_code(wanted / row_scale);
-                codes.push(code);
-                scale_value(code) * row_scale
+                scale_code(wanted / row_scale)
             })
             .collect()
     }
@@ -371,13 +475,17 @@ mod tests {
         h
     }
 
-    /// Encodes a random matrix and returns it in transformed space with what a reader decodes.
-    fn encode(
-        rows: usize,
-        width: usize,
-        bits: u8,
-        threads: usize,
-    ) -> (Vec<f32>, Vec<f32>, Vec<f32>, EncodedStage) {
+    /// A random matrix in transformed space, and what a reader decodes from its code.
+    struct Encoded {
+        hessian: Vec<f32>,
+        weights: Vec<f32>,
+        /// The sum of the first stages: of one, of two …
+        sums: Vec<Vec<f32>>,
+        stages: Vec<EncodedStage>,
+    }
+
+    /// Encodes a random matrix with these stages.
+    fn encode(rows: usize, width: usize, bits: &[u8], threads: usize) -> Encoded {
         let cpu = Cpu::new(Isa::best(), threads);
         let weights = gaussian(rows * width, 5);
         let original = hessian(width);
@@ -385,32 +493,51 @@ mod tests {
         let padded = transform.padded_width();
         let h = transform_hessian(&cpu, &transform, original);
         let feedback = Feedback::new(&cpu, h.clone(), padded, 0.01, "test").unwrap();
-        let layout = StageLayout::new(rows, width, &vec![bits; padded.div_ceil(GROUP)]).unwrap();
+        let layout = |&bits: &u8| {
+            StageLayout::new(rows, width, &vec![bits; padded.div_ceil(GROUP)]).unwrap()
+        };
+        let layouts: Vec<StageLayout> = bits.iter().map(layout).collect();
         let read = |first: usize, out: &mut [f32]| {
             out.copy_from_slice(&weights[first * width..][..out.len()]);
         };
-        let table = Table::trained(bits, 8);
+        let code = |&bits: &u8| StageCode {
+            feedback: &feedback,
+            table: Table::trained(bits, 8),
+            stretch: 1.0,
+        };
+        let codes: Vec<StageCode<'_>> = bits.iter().map(code).collect();
         let code = SiteCode {
             transform: &transform,
-            feedback: &feedback,
-            table,
+            stages: &codes,
         };
         let jobs = [Job {
             name: "test",
-            layout: layout.clone(),
+            layouts: layouts.clone(),
+            row_importance: &[],
             rows: &read,
         }];
-        let stage = encode_site(&cpu, &code, &jobs, &Silent).unwrap().remove(0);
-        let decoded = reference::dequantize(&reference::Stage {
-            layout: &layout,
-            table,
-            codes: &stage.codes,
-            scales: &stage.scales,
-            row_scales: &stage.row_scales,
-        });
+        let stages = encode_site(&cpu, &code, &jobs, &Silent).unwrap().remove(0);
+        let mut sums = Vec::new();
+        let mut sum = vec![0.0; rows * padded];
+        for ((layout, code), stage) in layouts.iter().zip(&codes).zip(&stages) {
+            let decoded = reference::dequantize(&reference::Stage {
+                layout,
+                table: code.table,
+                codes: &stage.codes,
+                scales: &stage.scales,
+                row_scales: &stage.row_scales,
+            });
+            sum.iter_mut().zip(&decoded).for_each(|(s, d)| *s += d);
+            sums.push(sum.clone());
+        }
         let mut transformed = vec![0.0; rows * padded];
         cpu.transform(&transform, &weights, rows, &mut transformed);
-        (h, transformed, decoded, stage)
+        Encoded {
+            hessian: h,
+            weights: transformed,
+            sums,
+            stages,
+        }
     }
 
     /// The loss `tr(E H Eᵀ) / tr(W H Wᵀ)`.
@@ -449,10 +576,14 @@ mod tests {
         let transform = choose_transform(&vec![1.0; width * width], width, 1, 2).unwrap();
         let feedback = Feedback::new(&cpu, vec![0.0; width * width], width, 0.1, "test").unwrap();
         let table = Table::trained(3, 8);
-        let code = SiteCode {
-            transform: &transform,
+        let stages = [StageCode {
             feedback: &feedback,
             table,
+            stretch: 1.0,
+        }];
+        let code = SiteCode {
+            transform: &transform,
+            stages: &stages,
         };
         let weights = gaussian(rows * width, 5);
         let encode = |unit: f32| {
@@ -462,10 +593,11 @@ mod tests {
             };
             let job = Job {
                 name: "up",
-                layout: StageLayout::new(rows, width, &[3]).unwrap(),
+                layouts: vec![StageLayout::new(rows, width, &[3]).unwrap()],
+                row_importance: &[],
                 rows: &read,
             };
-            encode_site(&cpu, &code, &[job], &Silent).map(|mut stages| stages.remove(0))
+            encode_site(&cpu, &code, &[job], &Silent).map(|mut jobs| jobs.remove(0).remove(0))
         };
         let plain = encode(1.0).unwrap();
         for power in [-100, -60, 60, 100] {
@@ -495,17 +627,101 @@ mod tests {
                 (6, 0.0007),
                 (8, 0.0001),
             ] {
-                let (h, weights, decoded, _) = encode(rows, width, bits, 2);
+                let code = encode(rows, width, &[bits], 2);
                 let padded = width.next_multiple_of(4);
-                let loss = loss(&h, &weights, &decoded[..rows * padded], padded);
+                let loss = loss(&code.hessian, &code.weights, &code.sums[0], padded);
                 assert!(loss < scalar, "{rows} × {width} at {bits} bits: {loss}");
             }
         }
     }
 
+    /// Each stage divides the loss by nearly what its bits alone would: 4 a bit in theory, less for a
+    /// residual that is coloured.
+    #[test]
+    fn a_later_stage_decodes_to_what_the_earlier_ones_left() {
+        for (rows, width) in [(300, 172), (16, 64), (20, 260)] {
+            for bits in [&[2, 2][..], &[2, 1, 1], &[1, 1, 1], &[4, 4], &[1, 8]] {
+                let code = encode(rows, width, bits, 2);
+                let padded = width.next_multiple_of(4);
+                let loss = |sum: &Vec<f32>| loss(&code.hessian, &code.weights, sum, padded);
+                let losses: Vec<f64> = code.sums.iter().map(loss).collect();
+                for (stage, pair) in losses.windows(2).enumerate() {
+                    let gain = pair[0] / pair[1];
+                    let least = 2.1f64.powi(i32::from(bits[stage + 1]));
+                    assert!(gain > least, "{rows} × {width}, {bits:?}: {losses:?}");
+                }
+            }
+        }
+    }
+
+    /// So a tier's codes do not change when a file gets more tiers.
+    #[test]
+    fn a_stage_does_not_depend_on_those_after_it() {
+        let mut two = encode(300, 172, &[2, 2], 2).stages;
+        let mut three = encode(300, 172, &[2, 2, 1], 2).stages;
+        three.pop();
+        assert_eq!(two, three);
+        two.pop();
+        assert_eq!(two, encode(300, 172, &[2], 2).stages);
+    }
+
+    /// Errors of important rows are smaller than they would be, those of the others larger.
+    #[test]
+    fn important_rows_are_coded_at_the_cost_of_others() {
+        let (rows, width) = (256, 64);
+        let cpu = Cpu::new(Isa::best(), 2);
+        let weights = gaussian(rows * width, 5);
+        let transform = choose_transform(&vec![1.0; width * width], width, 1, 2).unwrap();
+        let feedback = Feedback::new(&cpu, vec![0.0; width * width], width, 0.1, "test").unwrap();
+        let table = Table::trained(2, 8);
+        let layout = StageLayout::new(rows, width, &[2]).unwrap();
+        let mut transformed = vec![0.0; rows * width];
+        cpu.transform(&transform, &weights, rows, &mut transformed);
+        // The sums of squared errors of the even rows and of the odd ones.
+        let errors = |importance: &[f32]| {
+            let code = SiteCode {
+                transform: &transform,
+                stages: &[StageCode {
+                    feedback: &feedback,
+                    table,
+                    stretch: 1.0,
+                }],
+            };
+            let job = Job {
+                name: "test",
+                layouts: vec![layout.clone()],
+                row_importance: importance,
+                rows: &|first: usize, out: &mut [f32]| {
+                    out.copy_from_slice(&weights[first * width..][..out.len()]);
+                },
+            };
+            let encoded = encode_site(&cpu, &code, &[job], &Silent).unwrap();
+            let decoded = reference::dequantize(&reference::Stage {
+                layout: &layout,
+                table,
+                codes: &encoded[0][0].codes,
+                scales: &encoded[0][0].scales,
+                row_scales: &encoded[0][0].row_scales,
+            });
+            let mut sums = [0f32; 2];
+            for (i, (w, d)) in transformed.iter().zip(&decoded).enumerate() {
+                sums[i / width % 2] += (w - d) * (w - d);
+            }
+            sums
+        };
+        let alike = errors(&[]);
+        assert_eq!(alike, errors(&vec![0.5; rows]));
+        let importance: Vec<f32> = (0..rows).map(|r| [1.0, 0.05][r % 2]).collect();
+        let uneven = errors(&importance);
+        assert!(
+            uneven[0] < 0.9 * alike[0] && uneven[1] > 1.05 * alike[1],
+            "{alike:?} {uneven:?}"
+        );
+    }
+
     #[test]
     fn the_bytes_do_not_depend_on_the_threads() {
-        let one = encode(600, 260, 2, 1).3;
-        assert_eq!(one, encode(600, 260, 2, 3).3);
+        let one = encode(600, 260, &[2, 2], 1).stages;
+        assert_eq!(one, encode(600, 260, &[2, 2], 3).stages);
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::stage::EncodedStage;
 use crate::PressError;
 
-const MAGIC: &[u8; 8] = b"LAGARUN1";
+const MAGIC: &[u8; 8] = b"LAGARUN2";
 const HASH_LEN: u64 = 32;
 const HEADER_LIMIT: u64 = 1 << 26;
 
@@ -37,6 +37,13 @@ pub(crate) struct StoredSite {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredLinear {
     pub(crate) name: String,
+    /// First to last; as many as the press has stages.
+    pub(crate) stages: Vec<StoredStage>,
+}
+
+/// One stage of a pressed linear.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredStage {
     pub(crate) depths: Vec<u8>,
     pub(crate) codes: Span,
     pub(crate) scales: Span,
@@ -82,16 +89,19 @@ impl UnitBuilder {
     }
 
     /// Adds a linear to the last site.
-    pub(crate) fn linear(&mut self, name: &str, depths: Vec<u8>, stage: EncodedStage) {
-        let codes = self.blob(stage.codes);
-        let scales = self.blob(stage.scales);
-        let row_scales = self.blob(stage.row_scales);
+    pub(crate) fn linear(&mut self, name: &str, stages: Vec<EncodedStage>) {
+        let stages = stages
+            .into_iter()
+            .map(|stage| StoredStage {
+                depths: stage.depths,
+                codes: self.blob(stage.codes),
+                scales: self.blob(stage.scales),
+                row_scales: self.blob(stage.row_scales),
+            })
+            .collect();
         let linear = StoredLinear {
             name: name.to_owned(),
-            depths,
-            codes,
-            scales,
-            row_scales,
+            stages,
         };
         self.sites
             .last_mut()
@@ -138,10 +148,10 @@ impl Unit {
         for site in &mut sites {
             site.permutation.offset += base;
             site.signs.offset += base;
-            for linear in &mut site.linears {
-                linear.codes.offset += base;
-                linear.scales.offset += base;
-                linear.row_scales.offset += base;
+            for stage in site.linears.iter_mut().flat_map(|l| &mut l.stages) {
+                stage.codes.offset += base;
+                stage.scales.offset += base;
+                stage.row_scales.offset += base;
             }
         }
         Self {

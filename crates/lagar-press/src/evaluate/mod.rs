@@ -119,13 +119,6 @@ pub fn evaluate(
     options: &EvaluationOptions,
     progress: &dyn Progress,
 ) -> Result<Evaluation, PressError> {
-    let vocabulary = model.spec().vocabulary;
-    if let Some(r) = reference.filter(|r| r.spec().vocabulary != vocabulary) {
-        return Err(PressError::Vocabulary {
-            reference: r.spec().vocabulary,
-            model: vocabulary,
-        });
-    }
     let longest = reference
         .map_or(usize::MAX, |r| r.spec().context)
         .min(model.spec().context);
@@ -135,11 +128,35 @@ pub fn evaluate(
         .min(longest);
     let tokens = options.tokens;
     let windows = calibration::tokenize(model.tokenizer(), text, tokens, context, "measuring")?;
+    let mut measured = evaluate_windows(cpu, &[model], reference, &windows, progress)?;
+    Ok(measured.remove(0))
+}
+
+/// [`evaluate()`] for several models and a text that is cut already; the reference runs once.
+pub(crate) fn evaluate_windows(
+    cpu: &Cpu,
+    models: &[&Model],
+    reference: Option<&Model>,
+    windows: &Windows,
+    progress: &dyn Progress,
+) -> Result<Vec<Evaluation>, PressError> {
+    for model in models {
+        let vocabulary = model.spec().vocabulary;
+        if let Some(r) = reference.filter(|r| r.spec().vocabulary != vocabulary) {
+            return Err(PressError::Vocabulary {
+                reference: r.spec().vocabulary,
+                model: vocabulary,
+            });
+        }
+    }
     let mut run = Run {
         cpu,
-        model: Side::new(model, &windows)?,
-        reference: reference.map(|r| Side::new(r, &windows)).transpose()?,
-        positions: Vec::new(),
+        models: models
+            .iter()
+            .map(|model| Side::new(model, windows))
+            .collect::<Result<_, _>>()?,
+        reference: reference.map(|r| Side::new(r, windows)).transpose()?,
+        positions: vec![Vec::new(); models.len()],
     };
     progress.phase("Measuring", windows.text_tokens() as u64);
     for window in windows.iter() {
@@ -149,7 +166,10 @@ pub fn evaluate(
         run.window(&window)?;
         progress.advance(window.len() as u64);
     }
-    Ok(summarise(&run.positions, reference.is_some()))
+    let evaluations = run.positions.iter();
+    Ok(evaluations
+        .map(|positions| summarise(positions, reference.is_some()))
+        .collect())
 }
 
 /// A model with its session and logits.
@@ -180,11 +200,12 @@ impl<'a> Side<'a> {
         Ok(())
     }
 
-    fn logits(&mut self, cpu: &Cpu, first: usize, n: usize) {
+    fn logits(&mut self, cpu: &Cpu, first: usize, n: usize) -> Result<(), PressError> {
         let spec = self.model.spec();
         self.logits.resize(n * spec.vocabulary, 0.0);
         let hidden = &self.hidden[first * spec.hidden..][..n * spec.hidden];
-        self.model.logits(cpu, hidden, n, &mut self.logits);
+        self.model.logits(cpu, hidden, n, &mut self.logits)?;
+        Ok(())
     }
 
     /// Refuses logits that nothing can be measured with.
@@ -202,39 +223,48 @@ impl<'a> Side<'a> {
 
 struct Run<'a> {
     cpu: &'a Cpu,
-    model: Side<'a>,
+    models: Vec<Side<'a>>,
     reference: Option<Side<'a>>,
-    positions: Vec<Position>,
+    /// Those of each model.
+    positions: Vec<Vec<Position>>,
 }
 
 impl Run<'_> {
     fn window(&mut self, tokens: &[u32]) -> Result<(), PressError> {
-        self.model.forward(self.cpu, tokens)?;
+        for model in &mut self.models {
+            model.forward(self.cpu, tokens)?;
+        }
         if let Some(reference) = &mut self.reference {
             reference.forward(self.cpu, tokens)?;
         }
         let scored = tokens.len() - 1;
         for first in (0..scored).step_by(CHUNK) {
             let n = CHUNK.min(scored - first);
-            self.model.logits(self.cpu, first, n);
-            self.model.check_logits("the model", first)?;
+            for model in &mut self.models {
+                model.logits(self.cpu, first, n)?;
+                model.check_logits("the model", first)?;
+            }
             if let Some(reference) = &mut self.reference {
-                reference.logits(self.cpu, first, n);
+                reference.logits(self.cpu, first, n)?;
                 reference.check_logits("the reference", first)?;
             }
-            self.score(first, &tokens[first + 1..][..n]);
+            for model in 0..self.models.len() {
+                self.score(model, first, &tokens[first + 1..][..n]);
+            }
         }
         Ok(())
     }
 
-    /// Scores `targets`, predicted from positions `first..`.
-    fn score(&mut self, first: usize, targets: &[u32]) {
-        let vocabulary = self.model.model.spec().vocabulary;
+    /// Scores `targets`, which a model predicted from positions `first..`.
+    fn score(&mut self, model: usize, first: usize, targets: &[u32]) {
+        let positions = &mut self.positions[model];
+        let model = &self.models[model];
+        let vocabulary = model.model.spec().vocabulary;
         let slots: Vec<Mutex<Position>> = targets
             .iter()
             .map(|_| Mutex::new(Position::default()))
             .collect();
-        let (model, reference) = (&self.model, self.reference.as_ref());
+        let reference = self.reference.as_ref();
         self.cpu.pool().run(targets.len(), &|i| {
             let target = targets[i];
             let q = &model.logits[i * vocabulary..][..vocabulary];
@@ -255,7 +285,7 @@ impl Run<'_> {
             }
             *slots[i].lock().expect("no holder panics") = position;
         });
-        self.positions.extend(
+        positions.extend(
             slots
                 .into_iter()
                 .map(|slot| slot.into_inner().expect("no holder panics")),

@@ -13,7 +13,8 @@ fn threads_do_not_change_a_byte() {
         let files: Vec<Vec<u8>> = [1, 2, 3]
             .map(|threads| {
                 let output = folder.path().join(format!("{name}-{threads}.lagar"));
-                press_with(&fixture(name), &output, quick(2), threads, false, &Silent).unwrap();
+                let options = quick(2).with_tiers(&[2, 1, 1], false);
+                press_with(&fixture(name), &output, options, threads, false, &Silent).unwrap();
                 fs::read(output).unwrap()
             })
             .into();
@@ -38,13 +39,14 @@ fn the_seed_changes_the_codes_and_nothing_else_does() {
 fn a_press_stopped_anywhere_resumes_to_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole.lagar");
-    for name in ["llama2", "llama3"] {
-        press_quietly(&fixture(name), &whole, quick(2));
+    for (name, tiers) in [("llama2", &[2][..]), ("llama3", &[2, 1, 1])] {
+        let options = || quick(2).with_tiers(tiers, false);
+        press_quietly(&fixture(name), &whole, options());
         let mut resumed = 0;
         for reports in (0..).step_by(5) {
             let output = folder.path().join("stopped.lagar");
             let stop = StopAfter::new(reports);
-            match press_with(&fixture(name), &output, quick(2), 2, false, &stop) {
+            match press_with(&fixture(name), &output, options(), 2, false, &stop) {
                 Ok(_) => {
                     fs::remove_file(&output).unwrap();
                     break;
@@ -53,7 +55,7 @@ fn a_press_stopped_anywhere_resumes_to_the_same_bytes() {
                 Err(other) => panic!("{other}"),
             }
             assert!(!output.exists(), "nothing lies under the output's name");
-            let report = press_with(&fixture(name), &output, quick(2), 1, true, &Silent).unwrap();
+            let report = press_with(&fixture(name), &output, options(), 1, true, &Silent).unwrap();
             resumed += report.resumed_units;
             assert!(
                 fs::read(&output).unwrap() == fs::read(&whole).unwrap(),

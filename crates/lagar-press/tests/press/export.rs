@@ -13,7 +13,9 @@ fn logits(model: &Model, tokens: &[u32]) -> Vec<f32> {
         .unwrap()
         .to_vec();
     let mut logits = vec![0.0; tokens.len() * model.spec().vocabulary];
-    model.logits(&cpu, &hidden, tokens.len(), &mut logits);
+    model
+        .logits(&cpu, &hidden, tokens.len(), &mut logits)
+        .unwrap();
     logits
 }
 

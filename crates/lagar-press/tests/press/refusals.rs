@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use lagar_engine::{Model, ModelOptions};
-use lagar_press::{EvaluationOptions, PressError, Request, Silent, evaluate, press};
+use lagar_press::{EvaluationOptions, PressError, PressOptions, Request, Silent, evaluate, press};
 
 use crate::support::{StopAfter, calibration_text, cpu, fixture, press_with, quick};
 
@@ -37,6 +37,7 @@ fn unfinished_work_of_another_kind_is_not_resumed() {
         error.to_string()
     };
     assert!(refused(quick(3), "llama2").contains("settings"));
+    assert!(refused(quick(2).with_tiers(&[2, 2], false), "llama2").contains("settings"));
     assert!(refused(quick(2), "llama3").contains("checkpoint"));
     press_with(&fixture("llama2"), &output, quick(2), 1, true, &Silent).unwrap();
 }
@@ -76,6 +77,7 @@ fn a_text_without_tokens_and_impossible_depths_are_refused() {
         let request = Request {
             checkpoint: &checkpoint,
             text,
+            held_out: None,
             output: &output,
             options: quick(bits),
             resume: false,
@@ -91,6 +93,35 @@ fn a_text_without_tokens_and_impossible_depths_are_refused() {
             try_press(&calibration_text(), bits),
             PressError::Bits { .. }
         ));
+    }
+    assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
+}
+
+#[test]
+fn stages_that_make_no_file_are_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.lagar");
+    let refused = |change: &dyn Fn(&mut PressOptions)| {
+        let mut options = quick(2);
+        change(&mut options);
+        press_with(&fixture("llama2"), &output, options, 1, false, &Silent).unwrap_err()
+    };
+    let stages = |tiers: &[u8]| refused(&|o| o.tiers = tiers.to_vec());
+    assert!(matches!(stages(&[]), PressError::Stages { stages: 0 }));
+    assert!(matches!(
+        stages(&[1, 1, 1, 1]),
+        PressError::Stages { stages: 4 }
+    ));
+    assert!(matches!(stages(&[2, 0]), PressError::Bits { bits: 0 }));
+    assert!(matches!(stages(&[2, 9]), PressError::Bits { bits: 9 }));
+    let primary = refused(&|o| o.primary = Some(1));
+    assert!(matches!(
+        primary,
+        PressError::Primary { tier: 1, stages: 1 }
+    ));
+    for damping in [vec![], vec![0.1, 0.1], vec![-0.1], vec![f32::NAN]] {
+        let error = refused(&|o| o.damping = Some(damping.clone()));
+        assert!(matches!(error, PressError::Damping { .. }), "{error}");
     }
     assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
 }

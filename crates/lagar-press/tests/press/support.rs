@@ -34,11 +34,15 @@ pub(crate) fn cpu(threads: usize) -> Cpu {
     Cpu::new(Isa::best(), threads)
 }
 
+/// Calibration tokens of a quick press.
+const QUICK_TOKENS: usize = 2048;
+
 /// Settings of a quick press.
 pub(crate) fn quick(bits: u8) -> PressOptions {
     let mut options = PressOptions::default();
-    options.bits = bits;
-    options.tokens = 2048;
+    options.tiers = vec![bits];
+    options.exact = false;
+    options.tokens = QUICK_TOKENS;
     options
 }
 
@@ -50,10 +54,15 @@ pub(crate) fn press_with(
     resume: bool,
     progress: &dyn Progress,
 ) -> Result<PressReport, PressError> {
-    let text = calibration_text();
+    let mut text = calibration_text();
+    if options.tokens <= QUICK_TOKENS {
+        // Measuring reads what calibration leaves: not much.
+        text = text.chars().take(16_000).collect();
+    }
     let request = Request {
         checkpoint,
         text: &text,
+        held_out: None,
         output,
         options,
         resume,

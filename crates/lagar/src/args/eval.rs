@@ -43,7 +43,8 @@ pub(crate) struct EvalArgs {
     #[arg(long)]
     pub(crate) by_position: bool,
 
-    /// Quality level of the file to measure [default: the best one it holds]
+    /// Quality level of the file to measure [default: the best one that fits in the memory that is
+    /// free]
     #[arg(long, value_name = "TIER")]
     pub(crate) tier: Option<String>,
 

@@ -15,7 +15,9 @@ use std::path::PathBuf;
 Examples:
   lagar run qwen.lagar \"Why is the sky blue?\"
   lagar run novels.lagar \"It was a fine morning, and\" -n 100 --greedy
-  cat question.txt | lagar run qwen.lagar --json")]
+  cat question.txt | lagar run qwen.lagar --json
+  lagar run qwen.lagar \"Why?\" --tier full --resident R --draft R
+                         the original's own words, on a machine that it does not fit in")]
 pub(crate) struct RunArgs {
     /// A .lagar file or a checkpoint folder
     #[arg(value_name = "MODEL")]
@@ -28,6 +30,9 @@ pub(crate) struct RunArgs {
     /// Continue the text as it stands, without the model's chat template
     #[arg(long)]
     pub(crate) raw: bool,
+
+    #[command(flatten)]
+    pub(crate) tiers: TierArgs,
 
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
@@ -50,6 +55,9 @@ pub(crate) struct ChatArgs {
     /// What the model is told before the conversation starts
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) tiers: TierArgs,
 
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
@@ -95,14 +103,30 @@ pub(crate) struct SamplingArgs {
     /// Stop before this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     pub(crate) stop: Vec<String>,
+}
 
-    /// Quality level of the file to run [default: the best one it holds]
-    #[arg(long, value_name = "TIER", help_heading = "Options")]
+/// Which quality levels of a file are used, and how.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct TierArgs {
+    /// Quality level of the file to run [default: the best one that fits in the memory that is free]
+    #[arg(long, value_name = "TIER")]
     pub(crate) tier: Option<String>,
+
+    /// Let this lower quality level guess some tokens ahead, which --tier then checks all at once
+    ///
+    /// The text is the same as without, token for token; it only takes less time where --tier is slow,
+    /// above all with --resident.
+    #[arg(long, value_name = "TIER")]
+    pub(crate) draft: Option<String>,
+
+    /// Keep the file in memory up to this quality level only, and read what --tier adds from the disk
+    /// for every pass
+    #[arg(long, value_name = "TIER")]
+    pub(crate) resident: Option<String>,
 
     /// How keys and values of past tokens are kept [default: f16 with pressed weights and int8
     /// activations, else f32]
-    #[arg(long, value_name = "KIND", help_heading = "Options")]
+    #[arg(long, value_name = "KIND")]
     pub(crate) kv: Option<KvKind>,
 }
 

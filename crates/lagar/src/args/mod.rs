@@ -6,15 +6,21 @@ mod export;
 mod generate;
 mod inspect;
 mod press;
+mod restore;
 mod shell;
+mod split;
+mod tiers;
 
 pub(crate) use demo::DemoArgs;
 pub(crate) use eval::EvalArgs;
 pub(crate) use export::{ExportArgs, ExportDtype};
-pub(crate) use generate::{ChatArgs, RunArgs, SamplingArgs};
+pub(crate) use generate::{ChatArgs, RunArgs, SamplingArgs, TierArgs};
 pub(crate) use inspect::InspectArgs;
 pub(crate) use press::PressArgs;
+pub(crate) use restore::{RestoreArgs, VerifyArgs};
 pub(crate) use shell::{CompletionsArgs, ManArgs};
+pub(crate) use split::{JoinArgs, SplitArgs};
+pub(crate) use tiers::StageTier;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -111,6 +117,10 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     Inspect(InspectArgs),
     Export(ExportArgs),
+    Restore(RestoreArgs),
+    Verify(VerifyArgs),
+    Split(SplitArgs),
+    Join(JoinArgs),
     Demo(DemoArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),

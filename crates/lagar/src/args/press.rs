@@ -1,5 +1,6 @@
 //! `lagar press`.
 
+use super::tiers::{StageTier, Tiers};
 use clap::Args;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 Examples:
   lagar press Qwen3-0.6B -o qwen.lagar
   lagar press Qwen3-0.6B -o qwen.lagar --bits 3 --text books.txt --text code.txt
+  lagar press Qwen3-0.6B -o qwen.lagar --tiers 2,1,1+exact
   lagar press Qwen3-0.6B -o qwen.lagar --resume    go on after an interruption")]
 pub(crate) struct PressArgs {
     /// The original model: a Hugging Face checkpoint folder
@@ -24,12 +26,26 @@ pub(crate) struct PressArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
 
-    /// Bits for each weight, 1 to 8: fewer bits, smaller file, larger loss
+    /// The qualities that the file holds: bits per weight of each stage, then +exact for the original
     ///
-    /// 4 is hard to tell from the original, 3 costs a little quality, 2 costs quality that shows,
+    /// One to three stages of 1 to 8 bits each make the tiers R, RG and RGB: the first alone, then each
+    /// sharpened by the next. `+exact` adds tier full, which gives the checkpoint back bit for bit.
+    /// `exact` alone holds nothing else. [default: 2,2+exact]
+    #[arg(long, value_name = "BITS,…[+exact]")]
+    pub(crate) tiers: Option<Tiers>,
+
+    /// The tier that matters most: earlier stages are made so that it comes out well
+    ///
+    /// By default the last one before the exact section.
+    #[arg(long, value_name = "TIER", value_enum)]
+    pub(crate) primary: Option<StageTier>,
+
+    /// One tier of so many bits for each weight, 1 to 8, and no exact section
+    ///
+    /// Fewer bits, smaller file, larger loss: 4 is hard to tell from the original, 3 costs a little quality, 2 costs quality that shows,
     /// most of all on small models. Scales, norms and the tokenizer come on top.
-    #[arg(short, long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=8))]
-    pub(crate) bits: u8,
+    #[arg(short, long, value_name = "K", value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub(crate) bits: Option<u8>,
 
     /// Calibration text, UTF-8; may be given several times [default: a text that is built in]
     ///

@@ -1,35 +1,32 @@
-//! What `run`, `chat` and `demo` share: from options and a prompt to generated text.
+//! A text that was made: its way to stdout, and what it took.
 
-use crate::args::SamplingArgs;
-use crate::interrupt::Interrupt;
-use crate::terminal::{self, Streamed};
-use lagar_engine::Model;
-use lagar_engine::chat::{CalendarTime, ChatTemplate, Message, RenderOptions};
-use lagar_engine::generate::{
-    GenerateOptions, GenerationConfig, Generator, ModelSequence, Outcome,
-};
-use lagar_engine::sampling::SamplingOptions;
-use lagar_kernels::Cpu;
+use crate::terminal::{self, Streamed, bytes};
+use lagar_engine::StreamReport;
+use lagar_engine::generate::Outcome;
 use std::io::IsTerminal;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// How tokens are chosen where neither the command line nor the checkpoint says.
-const SAMPLING: SamplingOptions = SamplingOptions {
-    temperature: 0.8,
-    top_p: 0.95,
-    ..SamplingOptions::GREEDY
-};
 
 /// A text that was made.
 #[derive(Debug)]
 pub(super) struct Completion {
     pub(super) text: String,
     pub(super) outcome: Outcome,
+    /// Whether a draft was there to guess.
+    pub(super) drafting: bool,
+    /// What was read from the disk for it, where weights are.
+    pub(super) streamed: Option<StreamReport>,
 }
 
 impl Completion {
-    /// Tokens, time and speed in words.
-    pub(super) fn speed(&self) -> String {
+    /// What it took, in words, line by line.
+    pub(super) fn details(&self) -> Vec<String> {
+        let mut lines = vec![self.speed()];
+        lines.extend(self.drafting.then(|| self.guesses()));
+        lines.extend(self.streamed.as_ref().map(|report| self.reading(report)));
+        lines
+    }
+
+    /// Tokens, time and speed.
+    fn speed(&self) -> String {
         let outcome = &self.outcome;
         let computed = outcome.prompt_tokens - outcome.reused_tokens;
         let mut words = format!(
@@ -45,110 +42,34 @@ impl Completion {
         }
         words
     }
-}
 
-/// A model, ready to continue texts: what it said last stays computed.
-#[derive(Debug)]
-pub(super) struct Speaker<'a> {
-    model: &'a Model,
-    generator: Generator<ModelSequence<'a>>,
-    template: ChatTemplate,
-    /// Tokens that end a text.
-    eos: Vec<u32>,
-    pub(super) sampling: SamplingOptions,
-}
-
-impl<'a> Speaker<'a> {
-    /// With the sampling that the checkpoint recommends.
-    pub(super) fn new(cpu: &'a Cpu, model: &'a Model) -> anyhow::Result<Self> {
-        let config = GenerationConfig::of(model)?;
-        let sequence = ModelSequence::new(model, cpu, model.spec().context)?;
-        Ok(Self {
-            model,
-            generator: Generator::new(sequence),
-            template: ChatTemplate::of(model)?,
-            sampling: config.sampling(SAMPLING),
-            eos: config.eos,
-        })
+    /// How well the draft guessed.
+    fn guesses(&self) -> String {
+        let outcome = &self.outcome;
+        let per_pass = outcome.tokens_per_pass().unwrap_or(0.0);
+        format!(
+            "draft: {per_pass:.2} tokens per full pass; {} of {} guesses were right",
+            outcome.accepted, outcome.drafted
+        )
     }
 
-    /// With the sampling that the options ask for, and the checkpoint's where they are silent.
-    pub(super) fn with_options(mut self, args: &SamplingArgs) -> Self {
-        let sampling = &mut self.sampling;
-        if args.greedy {
-            *sampling = SamplingOptions::GREEDY;
-        }
-        let set = |to: &mut f32, from: Option<f32>| *to = from.unwrap_or(*to);
-        set(&mut sampling.temperature, args.temperature);
-        set(&mut sampling.top_p, args.top_p);
-        set(&mut sampling.min_p, args.min_p);
-        set(&mut sampling.repeat_penalty, args.repeat_penalty);
-        sampling.top_k = args.top_k.unwrap_or(sampling.top_k);
-        sampling.seed = args.seed.unwrap_or_else(fresh_seed);
-        self
+    fn reading(&self, report: &StreamReport) -> String {
+        format!(
+            "from the disk: {} per token of text, {} in {} passes; {:.0} % of their time was waiting",
+            bytes(self.bytes_read_per_token().unwrap_or(0.0) as u64),
+            bytes(report.bytes_read),
+            report.passes,
+            100.0 * report.share_waiting()
+        )
     }
 
-    /// Whether the model came with a chat template.
-    pub(super) fn can_chat(&self) -> bool {
-        !self.template.is_plain()
+    /// Bytes that were read from the disk for each token after the first, for which the prompt's
+    /// passes read as well: every pass reads about the same.
+    pub(super) fn bytes_read_per_token(&self) -> Option<f64> {
+        let report = self.streamed.as_ref()?;
+        let per_pass = report.bytes_read as f64 / report.passes.max(1) as f64;
+        Some(per_pass / self.outcome.tokens_per_pass()?)
     }
-
-    /// The tokens of a text as it stands.
-    pub(super) fn text(&self, text: &str) -> anyhow::Result<Vec<u32>> {
-        Ok(self.model.tokenizer().encode(text)?)
-    }
-
-    /// The tokens of a conversation, up to where the model's answer begins.
-    pub(super) fn conversation(&self, messages: &[Message]) -> anyhow::Result<Vec<u32>> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
-        let options = RenderOptions {
-            add_generation_prompt: true,
-            now: now
-                .and_then(|t| i64::try_from(t.as_secs()).ok())
-                .map(CalendarTime::from_unix_seconds),
-            ..RenderOptions::default()
-        };
-        Ok(self
-            .template
-            .encode(self.model.tokenizer(), messages, &options)?)
-    }
-
-    /// Continues `prompt` by at most `limit` tokens, up to a stop string or Ctrl-C.
-    pub(super) fn complete(
-        &mut self,
-        prompt: &[u32],
-        limit: Option<usize>,
-        stop: &[String],
-        interrupt: &Interrupt,
-        writer: &mut Writer,
-    ) -> anyhow::Result<Completion> {
-        let options = GenerateOptions {
-            sampling: self.sampling,
-            max_tokens: limit,
-            stop,
-            eos: &self.eos,
-            cancel: Some(interrupt.flag()),
-        };
-        let mut generation = self
-            .generator
-            .generate(self.model.tokenizer(), prompt, &options)?;
-        let mut text = String::new();
-        while let Some(piece) = generation.next_piece()? {
-            writer.write(&piece)?;
-            text.push_str(&piece);
-        }
-        Ok(Completion {
-            text,
-            outcome: generation.finish(),
-        })
-    }
-}
-
-/// A seed that differs from run to run.
-fn fresh_seed() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as u64)
 }
 
 /// Where generated text goes while it is made.
@@ -175,7 +96,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, piece: &str) -> anyhow::Result<()> {
+    pub(super) fn write(&mut self, piece: &str) -> anyhow::Result<()> {
         let Some(to) = self.to else { return Ok(()) };
         if !piece.is_empty() {
             self.at_line_start = piece.ends_with('\n');

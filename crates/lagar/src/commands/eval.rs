@@ -160,7 +160,7 @@ impl From<&PositionRange> for ByPosition {
 pub(crate) fn eval(context: &Context, args: &EvalArgs) -> anyhow::Result<()> {
     let text = read_text(&args.text)?;
     let cpu = context.cpu();
-    let model = model::open(context, &args.model, args.tier.as_deref(), args.kv)?;
+    let model = model::open_fitting(context, &args.model, args.tier.as_deref(), args.kv)?;
     let reference = match &args.reference {
         None => None,
         Some(path) => Some(model::open(context, path, None, args.kv)?),
@@ -171,7 +171,14 @@ pub(crate) fn eval(context: &Context, args: &EvalArgs) -> anyhow::Result<()> {
         args.context.map(|n| n as usize),
         args.tokens.map(NonZeroUsize::get),
     );
-    let evaluation = evaluate(&cpu, &model, reference.as_ref(), &text, &options, &reporter)?;
+    let evaluation = evaluate(
+        &cpu,
+        &model,
+        reference.as_deref(),
+        &text,
+        &options,
+        &reporter,
+    )?;
     drop(reporter);
     let measured = Measured::new(&model, &evaluation, args.by_position);
     if context.json {

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::exit::{Blame, Fault};
 use crate::terminal::{self, Align, Table, bytes, count, escape};
 use lagar_engine::Checkpoint;
-use lagar_format::{Body, Container, Index, Limits, PartId, Stage, TensorRecord, VERSION};
+use lagar_format::{Body, Container, Index, Limits, PartId, Stage, TensorRecord};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,6 +34,9 @@ struct TierLine {
     bytes: u64,
     bits_per_parameter: f64,
     complete: bool,
+    /// Mean divergence from the original, where a press has just measured it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kl_mean: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,13 +91,14 @@ impl Inspection {
                     bytes,
                     bits_per_parameter: bits_per(bytes, index.parameters),
                     complete: tier < container.tiers_complete(),
+                    kl_mean: None,
                 }
             })
             .collect();
         let whole = tiers[container.tiers_complete() - 1].bytes;
         let file_bytes = whole + container.partial_bytes();
         Self {
-            format_version: Some(VERSION),
+            format_version: Some(container.version()),
             architecture: index.architecture.clone(),
             parameters: index.parameters,
             file_bytes,
@@ -151,6 +155,15 @@ impl Inspection {
         })
     }
 
+    /// Adds what a press measured: names of tiers and their divergence from the original.
+    pub(crate) fn set_divergences(&mut self, measured: &[(String, f64)]) {
+        for (name, kl_mean) in measured {
+            if let Some(tier) = self.tiers.iter_mut().find(|tier| tier.name == *name) {
+                tier.kl_mean = Some(*kl_mean);
+            }
+        }
+    }
+
     /// For people.
     pub(crate) fn render(&self) -> String {
         let mut out = format!(
@@ -165,10 +178,12 @@ impl Inspection {
             None => out.push_str("checkpoint folder\n"),
         }
         if !self.tiers.is_empty() {
+            let measured = self.tiers.iter().any(|tier| tier.kl_mean.is_some());
             let mut table = Table::new(&[
                 ("tier", Align::Left),
                 ("bytes", Align::Right),
                 ("bits/parameter", Align::Right),
+                (if measured { "KL" } else { "" }, Align::Right),
                 ("", Align::Left),
             ]);
             for tier in &self.tiers {
@@ -176,6 +191,7 @@ impl Inspection {
                     escape(&tier.name),
                     tier.bytes.to_string(),
                     format!("{:.3}", tier.bits_per_parameter),
+                    tier.kl_mean.map_or(String::new(), |kl| format!("{kl:.4}")),
                     if tier.complete {
                         String::new()
                     } else {
@@ -252,6 +268,7 @@ fn tensor_line(index: &Index, tensor: &TensorRecord) -> TensorLine {
             }
             (lines, stored)
         }
+        Body::Exact => (Vec::new(), 0),
     };
     TensorLine {
         name: tensor.name.clone(),

@@ -8,8 +8,12 @@ mod export;
 mod inspect;
 mod model;
 mod press;
+mod restore;
 mod run;
 mod shell;
+mod speaker;
+mod split;
+mod verify;
 
 use crate::args::{Cli, Command};
 use crate::context::Context;
@@ -23,6 +27,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(args) => eval::eval(&context()?, args),
         Command::Inspect(args) => inspect::inspect(&context()?, args),
         Command::Export(args) => export::export(&context()?, args),
+        Command::Restore(args) => restore::restore(&context()?, args),
+        Command::Verify(args) => verify::verify(&context()?, args),
+        Command::Split(args) => split::split(&context()?, args),
+        Command::Join(args) => split::join(&context()?, args),
         Command::Demo(args) => demo::demo(&context()?, args),
         Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(args),

@@ -1,16 +1,16 @@
 //! `lagar press`.
 
-use super::demo::CALIBRATION;
+use super::demo::{CALIBRATION, EVALUATION};
 use super::inspect::Inspection;
-use crate::args::PressArgs;
+use crate::args::{PressArgs, StageTier};
 use crate::context::Context;
 use crate::exit::{self, Blame, Fault};
 use crate::interrupt::{Interrupt, Second};
 use crate::machine;
 use crate::terminal::{self, Reporter, bytes, count, duration};
 use anyhow::{Context as _, bail};
-use lagar_engine::{Checkpoint, Model, ModelOptions};
-use lagar_press::{PressError, PressOptions, Request};
+use lagar_engine::{Checkpoint, EngineError, Model, ModelOptions};
+use lagar_press::{MeasuredText, Measurement, PressError, PressOptions, Request};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,15 @@ struct Pressed {
     peak_memory_bytes: Option<u64>,
     calibration_tokens: usize,
     resumed_units: usize,
+    /// What `kl_mean` of the tiers was measured on; null where none was.
+    measured: Option<Measured>,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    tokens: usize,
+    /// `rest` of the calibration text, `built_in` text, or `calibration` text itself.
+    text: &'static str,
 }
 
 /// The object of `press --dry-run --json`.
@@ -33,29 +42,29 @@ struct Pressed {
 struct Plan {
     architecture: String,
     parameters: u64,
-    bits: u8,
+    tiers: String,
     calibration_tokens: usize,
     checkpoint_bytes: u64,
-    /// Codes and scales alone, estimated.
+    /// Codes, scales and the exact section, estimated.
     weight_bytes: u64,
 }
 
 pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
+    let mut options = tiers(args)?;
     check_place(&args.output)?;
     check_texts(&args.output, &args.text)?;
     let text = calibration_text(&args.text)?;
     if args.dry_run {
-        return dry_run(context, args, &text);
+        return dry_run(context, args, &options, &text);
     }
     let interrupt = Interrupt::catch(Second::Exits)?;
     let reporter = Reporter::new(context.messages, &interrupt);
-    let mut options = PressOptions::default();
-    options.bits = args.bits;
     options.tokens = args.tokens.get();
     options.seed = args.seed;
     let request = Request {
         checkpoint: &args.checkpoint,
         text: &text,
+        held_out: Some(EVALUATION),
         output: &args.output,
         options,
         resume: args.resume,
@@ -69,6 +78,10 @@ pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
                 .say("what is finished is kept; the same command with --resume goes on from there");
             return Err(PressError::Interrupted.into());
         }
+        Err(PressError::Engine(error)) => {
+            hint_at_exact(context, &error);
+            return Err(PressError::Engine(error).into());
+        }
         result => result?,
     };
     match report.resumed_units {
@@ -80,12 +93,24 @@ pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
             "{n} finished parts of an earlier press were taken over"
         )),
     }
+    let mut inspection = Inspection::of(&args.output, false)?;
+    if let Some(measurement) = &report.measurement {
+        inspection.set_divergences(&measurement.kl_mean);
+    }
     let pressed = Pressed {
-        inspection: Inspection::of(&args.output, false)?,
+        inspection,
         seconds: report.seconds,
         peak_memory_bytes: machine::peak_memory_bytes(),
         calibration_tokens: report.calibration_tokens,
         resumed_units: report.resumed_units,
+        measured: report.measurement.as_ref().map(|m| Measured {
+            tokens: m.tokens,
+            text: match m.text {
+                MeasuredText::Rest => "rest",
+                MeasuredText::HeldOut => "built_in",
+                _ => "calibration",
+            },
+        }),
     };
     if context.json {
         return terminal::print_json(&pressed);
@@ -94,11 +119,77 @@ pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
         format!(" and {} of memory", bytes(peak))
     });
     terminal::print_styled(&format!(
-        "{}pressed in {}{memory}, with {} tokens of calibration text\n",
+        "{}{}pressed in {}{memory}, with {} tokens of calibration text\n",
         pressed.inspection.render(),
+        report
+            .measurement
+            .as_ref()
+            .map_or(String::new(), measured_on),
         duration(Duration::from_secs_f64(pressed.seconds)),
         pressed.calibration_tokens
     ))
+}
+
+/// Models that cannot be run can be kept all the same.
+fn hint_at_exact(context: &Context, error: &EngineError) {
+    if matches!(
+        error,
+        EngineError::ExtraTensor { .. }
+            | EngineError::UnknownArchitecture { .. }
+            | EngineError::Unsupported { .. }
+    ) {
+        context.messages.say(
+            "this model cannot be run from a pressed file; --tiers exact stores any folder with \
+             safetensors bit for bit all the same",
+        );
+    }
+}
+
+/// One line about the text that the tiers were measured on.
+fn measured_on(measurement: &Measurement) -> String {
+    let text = match measurement.text {
+        MeasuredText::Rest => "of the calibration text that the press did not read",
+        MeasuredText::HeldOut => "of the text that is built in",
+        _ => "of the calibration text itself: on other text it is larger",
+    };
+    format!(
+        "KL to the original in nats, on {} tokens {text}\n",
+        measurement.tokens
+    )
+}
+
+/// The options with the stages that the arguments ask for.
+fn tiers(args: &PressArgs) -> anyhow::Result<PressOptions> {
+    let mut options = match (&args.tiers, args.bits) {
+        (Some(_), Some(_)) => {
+            return Err(exit::fault(
+                Fault::Usage,
+                "--bits and --tiers both say how many bits each weight gets: with --tiers, write the bits of \
+                 every stage there (--tiers 4+exact); with --bits alone, the file has one tier and no exact section",
+            ));
+        }
+        (Some(tiers), None) => PressOptions::default().with_tiers(&tiers.bits, tiers.exact),
+        (None, Some(bits)) => PressOptions::default().with_tiers(&[bits], false),
+        (None, None) => PressOptions::default(),
+    };
+    options.primary = args.primary.map(StageTier::position);
+    if let Some(primary) = options.primary
+        && primary >= options.tiers.len()
+    {
+        let names = options.stage_tiers();
+        return Err(exit::fault(
+            Fault::Usage,
+            match names {
+                [] => "--primary names a tier below full, and --tiers exact makes none".to_owned(),
+                _ => format!(
+                    "--primary {}: the file will not have this tier, only {}",
+                    lagar_press::STAGE_TIERS[primary],
+                    names.join(", ")
+                ),
+            },
+        ));
+    }
+    Ok(options)
 }
 
 /// Fails early where the output could not get its name in the end.
@@ -177,8 +268,34 @@ pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
         .blame(Fault::Input)
 }
 
-fn dry_run(context: &Context, args: &PressArgs, text: &str) -> anyhow::Result<()> {
-    let checkpoint = Checkpoint::open(&args.checkpoint).blame(Fault::Input)?;
+/// About how many bytes the weights take.
+fn weight_bytes(options: &PressOptions, parameters: u64, checkpoint_bytes: u64) -> u64 {
+    let parameters = parameters as f64;
+    // One byte of scale for 128 weights, and one 16-bit scale a row, for each stage.
+    let stages: f64 = options.tiers.iter().map(|&k| f64::from(k) + 0.08).sum();
+    // What a coder saves of an original of 16 or 32 bits alone, and for each bit of the tiers below, as
+    // measured in bench/record/exact-coder.md.
+    let original = 8.0 * checkpoint_bytes as f64 / parameters;
+    let exact = match options.exact {
+        true => (original - 5.5 - 0.85 * stages).max(1.0),
+        false => 0.0,
+    };
+    (parameters * (stages + exact) / 8.0) as u64
+}
+
+fn dry_run(
+    context: &Context,
+    args: &PressArgs,
+    options: &PressOptions,
+    text: &str,
+) -> anyhow::Result<()> {
+    let checkpoint = match Checkpoint::open(&args.checkpoint) {
+        Err(error) => {
+            hint_at_exact(context, &error);
+            return Err(error).blame(Fault::Input);
+        }
+        Ok(checkpoint) => checkpoint,
+    };
     let checkpoint_bytes = checkpoint
         .files()
         .iter()
@@ -199,23 +316,22 @@ fn dry_run(context: &Context, args: &PressArgs, text: &str) -> anyhow::Result<()
     let plan = Plan {
         architecture: model.spec().architecture.clone(),
         parameters,
-        bits: args.bits,
+        tiers: options.recipe(),
         calibration_tokens,
         checkpoint_bytes,
-        // One byte of scale for 128 weights, and one 16-bit scale a row.
-        weight_bytes: (parameters as f64 * (f64::from(args.bits) + 0.08) / 8.0) as u64,
+        weight_bytes: weight_bytes(options, parameters, checkpoint_bytes),
     };
     if context.json {
         return terminal::print_json(&plan);
     }
     terminal::print(&format!(
-        "{}: {} parameters, {} in {}\nwould be pressed at {} bits with {} tokens of calibration text\n\
+        "{}: {} parameters, {} in {}\nwould be pressed with --tiers {} and {} tokens of calibration text\n\
          into {}, of about {} and the tokenizer; nothing was written\n",
         terminal::escape(&plan.architecture),
         count(plan.parameters),
         bytes(plan.checkpoint_bytes),
         terminal::escape(&args.checkpoint.to_string_lossy()),
-        plan.bits,
+        plan.tiers,
         plan.calibration_tokens,
         terminal::escape(&args.output.to_string_lossy()),
         bytes(plan.weight_bytes),

@@ -1,17 +1,19 @@
 //! `lagar run`.
 
-use super::completion::{Speaker, Writer};
-use super::model;
+use super::completion::{Completion, Writer};
+use super::model::{self, Models};
+use super::speaker::Speaker;
 use crate::args::RunArgs;
 use crate::context::Context;
 use crate::exit::{self, Blame, Fault};
 use crate::interrupt::{Interrupt, Second};
 use crate::terminal;
 use anyhow::Context as _;
-use lagar_engine::chat::Message;
+use lagar_engine::chat::{ChatTemplate, Message};
 use lagar_engine::generate::StopReason;
 use serde::Serialize;
 use std::io::{IsTerminal, Read};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Tokens that are made where `-n` does not say otherwise.
@@ -27,22 +29,85 @@ struct Completed {
     seconds: f64,
     prompt_tokens: usize,
     seed: u64,
+    /// Of a file; a checkpoint has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier: Option<String>,
+    #[serde(flatten)]
+    drafted: Option<Drafted>,
+    #[serde(flatten)]
+    streamed: Option<Streamed>,
+}
+
+/// What `--draft` adds.
+#[derive(Debug, Serialize)]
+struct Drafted {
+    /// Passes of the tier that runs, after the prompt's.
+    full_passes: usize,
+    /// Tokens that the draft guessed.
+    drafted: usize,
+    /// How many of them were right.
+    accepted: usize,
+}
+
+/// What `--resident` adds.
+#[derive(Debug, Serialize)]
+struct Streamed {
+    bytes_read: u64,
+    /// For each token after the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_read_per_token: Option<f64>,
+    /// Of the time of all passes, 0 to 1.
+    share_of_time_waiting: f64,
+}
+
+impl Completed {
+    fn new(done: Completion, seconds: f64, speaker: &Speaker<'_>) -> Self {
+        let bytes_read_per_token = done.bytes_read_per_token();
+        let Completion {
+            text,
+            outcome,
+            drafting,
+            streamed,
+        } = done;
+        Self {
+            text,
+            tokens: outcome.tokens.len(),
+            seconds,
+            prompt_tokens: outcome.prompt_tokens,
+            seed: speaker.sampling.seed,
+            tier: speaker.model().tier().map(str::to_owned),
+            drafted: drafting.then_some(Drafted {
+                full_passes: outcome.full_passes,
+                drafted: outcome.drafted,
+                accepted: outcome.accepted,
+            }),
+            streamed: streamed.map(|report| Streamed {
+                bytes_read: report.bytes_read,
+                bytes_read_per_token,
+                share_of_time_waiting: report.share_waiting(),
+            }),
+        }
+    }
 }
 
 pub(crate) fn run(context: &Context, args: &RunArgs) -> anyhow::Result<()> {
     let text = prompt(args)?;
     let cpu = context.cpu();
-    let model = model::open(
-        context,
-        &args.model,
-        args.sampling.tier.as_deref(),
-        args.sampling.kv,
-    )?;
-    let mut speaker = Speaker::new(&cpu, &model)?.with_options(&args.sampling);
-    let prompt = if args.raw || !speaker.can_chat() {
-        speaker.text(&text)?
-    } else {
-        speaker.conversation(&[Message::new("user", text)])?
+    let Models { model, draft, .. } = model::open_to_generate(context, &args.model, &args.tiers)?;
+    // A template that is not used may as well be broken.
+    let template = match args.raw {
+        true => None,
+        false => Some(
+            ChatTemplate::of(&model)
+                .context("the model's way of talking is not understood; --raw goes without")?,
+        ),
+    };
+    let mut speaker = Speaker::new(&cpu, Arc::clone(&model))?
+        .with_draft(draft)?
+        .with_options(&args.sampling);
+    let prompt = match template.filter(|template| !template.is_plain()) {
+        None => speaker.text(&text)?,
+        Some(template) => speaker.conversation(&template, &[Message::new("user", text)])?,
     };
     let interrupt = Interrupt::catch(Second::Exits)?;
     let limit = args.sampling.tokens.map_or(TOKENS, Into::into);
@@ -68,15 +133,11 @@ pub(crate) fn run(context: &Context, args: &RunArgs) -> anyhow::Result<()> {
             model.spec().context
         ));
     }
-    context.messages.detail(&done.speed());
+    for line in done.details() {
+        context.messages.detail(&line);
+    }
     if context.json {
-        terminal::print_json(&Completed {
-            text: done.text,
-            tokens: done.outcome.tokens.len(),
-            seconds,
-            prompt_tokens: done.outcome.prompt_tokens,
-            seed: speaker.sampling.seed,
-        })?;
+        terminal::print_json(&Completed::new(done, seconds, &speaker))?;
     }
     Ok(())
 }

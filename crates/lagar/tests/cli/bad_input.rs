@@ -179,6 +179,35 @@ fn a_tokenizer_that_does_not_fit_together_is_refused() {
 }
 
 #[test]
+fn a_template_that_does_not_parse_matters_only_where_it_is_used() {
+    let tiny = Tiny::new();
+    tiny.replace(
+        "tokenizer_config.json",
+        "{",
+        "{\"chat_template\": \"{% if %}\",",
+    );
+    let args = ["run", &tiny.model(), "The", "-n", "2", "--greedy"];
+    lagar(args).fails(3, &["chat template", "--raw"]);
+    lagar(["chat", &tiny.model()]).fails(3, &["chat template"]);
+    lagar([&args[..], &["--raw"]].concat()).ok();
+}
+
+#[test]
+fn messages_name_the_folder_or_the_file() {
+    for (name, damage) in [
+        ("generation_config.json", "{"),
+        ("tokenizer.json", "[]"),
+        ("tokenizer_config.json", "[]"),
+    ] {
+        let tiny = Tiny::new();
+        tiny.edit(name, |bytes| *bytes = damage.as_bytes().to_vec());
+        let place = tiny.path("model").join(name);
+        let place = crate::support::text(&place);
+        lagar(["run", &tiny.model(), "The"]).fails(3, &[&place]);
+    }
+}
+
+#[test]
 fn settings_of_generation_are_read_before_the_work() {
     let tiny = Tiny::new();
     tiny.edit("generation_config.json", |bytes| *bytes = b"{".to_vec());

@@ -13,6 +13,10 @@ fn help_texts_are_as_recorded() {
         "eval",
         "inspect",
         "export",
+        "restore",
+        "verify",
+        "split",
+        "join",
         "demo",
         "completions",
         "man",
@@ -49,6 +53,40 @@ fn wrong_usage_exits_with_2_and_explains_itself() {
         (
             vec!["press", "model", "-o", "f", "--bits", "0"],
             "0 is not in 1..=8",
+        ),
+        (
+            vec!["press", "model", "-o", "f", "--tiers", "2,9+exact"],
+            "`9` is not a number of bits from 1 to 8",
+        ),
+        (
+            vec!["press", "model", "-o", "f", "--tiers", "2,2", "--bits", "4"],
+            "--bits and --tiers both say how many bits",
+        ),
+        (
+            vec![
+                "press",
+                "model",
+                "-o",
+                "f",
+                "--tiers",
+                "2",
+                "--primary",
+                "RG",
+            ],
+            "will not have this tier, only R",
+        ),
+        (
+            vec![
+                "press",
+                "model",
+                "-o",
+                "f",
+                "--tiers",
+                "exact",
+                "--primary",
+                "R",
+            ],
+            "--tiers exact makes none",
         ),
         (
             vec!["press", "model", "-o", "f", "--tokens", "0"],
@@ -89,7 +127,10 @@ fn wrong_usage_exits_with_2_and_explains_itself() {
 fn completions_cover_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = lagar(["completions", shell]).ok();
-        for command in ["press", "run", "chat", "eval", "inspect", "export", "demo"] {
+        for command in [
+            "press", "run", "chat", "eval", "inspect", "export", "restore", "verify", "split",
+            "join", "demo",
+        ] {
             assert!(script.contains(command), "{shell}: {command}");
         }
     }

@@ -105,6 +105,8 @@ fn resuming_what_was_never_begun_starts_afresh() {
         &tiny.model(),
         "-o",
         &output,
+        "--bits",
+        "4",
         "--text",
         &tiny.arg("text.txt"),
         "--resume",

@@ -3,8 +3,9 @@
 
 mod bad_input;
 mod chat;
+mod exact;
 mod help;
 mod interrupted;
-
 mod results;
 mod support;
+mod tiers;

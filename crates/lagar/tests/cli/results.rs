@@ -55,13 +55,17 @@ fn press_and_inspect_agree() {
         has_keys(&pressed, &["peak_memory_bytes"]);
     }
     let inspected = lagar(["inspect", &tiny.arg("a.lagar"), "--json", "--tensors"]).json();
+    let mut told = pressed.clone();
+    for tier in told["tiers"].as_array_mut().unwrap() {
+        assert!(tier.as_object_mut().unwrap().remove("kl_mean").is_some());
+    }
     for key in INSPECT {
-        assert_eq!(pressed[key], inspected[key], "{key}");
+        assert_eq!(told[key], inspected[key], "{key}");
     }
     let size = std::fs::metadata(tiny.path("a.lagar")).unwrap().len();
     assert_eq!(inspected["file_bytes"], size);
     assert_eq!(inspected["settings"]["recipe"], "xbit");
-    assert!(inspected["settings"]["bits"].is_string());
+    assert!(inspected["settings"]["tiers"].is_string());
     let bits = inspected["bits_per_parameter"].as_f64().unwrap();
     assert!((bits - 8.0 * size as f64 / inspected["parameters"].as_f64().unwrap()).abs() < 1e-9);
     let tiers = inspected["tiers"].as_array().unwrap();
@@ -106,6 +110,33 @@ fn a_checkpoint_can_be_inspected_too() {
 }
 
 #[test]
+fn a_press_reports_what_each_tier_loses() {
+    let tiny = Tiny::new();
+    let output = tiny.arg("a.lagar");
+    let (model, text) = (tiny.model(), tiny.arg("text.txt"));
+    let args = [
+        "press", &model, "-o", &output, "--text", &text, "--tiers", "2,1,1",
+    ];
+    let pressed = lagar(args.into_iter().chain(["--json"])).json();
+    let tiers = pressed["tiers"].as_array().unwrap();
+    let names: Vec<_> = tiers
+        .iter()
+        .map(|tier| tier["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["R", "RG", "RGB"]);
+    for pair in tiers.windows(2) {
+        let [before, after] = [&pair[0], &pair[1]].map(|tier| tier["kl_mean"].as_f64().unwrap());
+        assert!(after < before, "{pressed}");
+    }
+    assert!(pressed["measured"]["tokens"].as_u64().unwrap() > 0);
+    assert_eq!(pressed["settings"]["tiers"], "2,1,1");
+    let told = lagar(args).ok();
+    assert!(told.contains("KL to the original in nats"), "{told}");
+    let inspected = lagar(["inspect", &output, "--json"]).json();
+    assert!(inspected["tiers"][0].get("kl_mean").is_none());
+}
+
+#[test]
 fn the_same_press_gives_the_same_bytes() {
     let tiny = Tiny::new();
     tiny.press("a.lagar").ok();
@@ -115,6 +146,8 @@ fn the_same_press_gives_the_same_bytes() {
         &tiny.model(),
         "-o",
         &tiny.arg("c.lagar"),
+        "--bits",
+        "4",
         "--text",
         &tiny.arg("text.txt"),
         "--threads",
@@ -137,6 +170,8 @@ fn a_dry_run_writes_nothing() {
         &tiny.model(),
         "-o",
         &tiny.arg("a.lagar"),
+        "--bits",
+        "4",
         "--text",
         &tiny.arg("text.txt"),
         "--dry-run",
@@ -326,6 +361,8 @@ fn quiet_means_no_word_on_stderr() {
         &tiny.model(),
         "-o",
         &tiny.arg("a.lagar"),
+        "--bits",
+        "4",
         "--text",
         &tiny.arg("text.txt"),
         "--quiet",

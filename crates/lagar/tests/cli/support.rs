@@ -140,8 +140,19 @@ impl Tiny {
             &self.model(),
             "-o",
             &self.arg(name),
+            "--bits",
+            "4",
             "--text",
             &self.arg("text.txt"),
+        ])
+    }
+
+    /// Presses the checkpoint into `name`, with these tiers.
+    pub(crate) fn press_tiers(&self, name: &str, tiers: &str) -> Finished {
+        let (file, text) = (self.arg(name), self.arg("text.txt"));
+        let model = self.model();
+        lagar([
+            "press", &model, "-o", &file, "--text", &text, "--tiers", tiers,
         ])
     }
 

@@ -2,9 +2,11 @@
 
 mod input;
 mod slash;
+mod tier;
 
-use super::completion::{Completion, Speaker, Writer};
-use super::model;
+use super::completion::{Completion, Writer};
+use super::model::{self, Models};
+use super::speaker::Speaker;
 use crate::args::ChatArgs;
 use crate::context::Context;
 use crate::exit::{self, Fault};
@@ -12,7 +14,9 @@ use crate::interrupt::{Interrupt, Second};
 use crate::terminal::Messages;
 use anyhow::Context as _;
 use input::{Input, Lines};
-use lagar_engine::chat::Message;
+use lagar_engine::chat::{ChatTemplate, Message};
+use lagar_engine::generate::StopReason;
+use lagar_engine::{EngineError, ModelOptions};
 use slash::Line;
 use std::path::Path;
 
@@ -23,16 +27,19 @@ pub(crate) fn chat(context: &Context, args: &ChatArgs) -> anyhow::Result<()> {
             "a chat has no JSON form; use lagar run --json",
         ));
     }
-    let model = model::open(
-        context,
-        &args.model,
-        args.sampling.tier.as_deref(),
-        args.sampling.kv,
-    )?;
+    let Models {
+        model,
+        draft,
+        options,
+    } = model::open_to_generate(context, &args.model, &args.tiers)?;
     let cpu = context.cpu();
-    let speaker = Speaker::new(&cpu, &model)?.with_options(&args.sampling);
+    let template = ChatTemplate::of(&model)?;
+    let read = model.file_bytes();
+    let speaker = Speaker::new(&cpu, model)?
+        .with_draft(draft)?
+        .with_options(&args.sampling);
     let mut stop = args.sampling.stop.clone();
-    if !speaker.can_chat() {
+    if template.is_plain() {
         // Without a template of its own a model goes on to write the person's lines as well.
         stop.push("\nUser:".to_owned());
     }
@@ -40,6 +47,9 @@ pub(crate) fn chat(context: &Context, args: &ChatArgs) -> anyhow::Result<()> {
     let mut chat = Chat {
         messages: context.messages,
         speaker,
+        options,
+        read,
+        template,
         limit,
         stop,
         conversation: Vec::new(),
@@ -58,6 +68,11 @@ pub(crate) fn chat(context: &Context, args: &ChatArgs) -> anyhow::Result<()> {
 struct Chat<'a> {
     messages: Messages,
     speaker: Speaker<'a>,
+    /// How tiers are opened.
+    options: ModelOptions,
+    /// Bytes of the file that were opened so far, from its start.
+    read: u64,
+    template: ChatTemplate,
     limit: Option<usize>,
     stop: Vec<String>,
     conversation: Vec<Message>,
@@ -95,6 +110,11 @@ impl Chat<'_> {
                 }
                 Line::System(text) => self.begin(text),
                 Line::Save(path) => self.report(self.save(&path)),
+                Line::Tier(None) => self.show_tiers(),
+                Line::Tier(Some(tier)) => {
+                    let changed = self.change_tier(tier);
+                    self.report(changed);
+                }
                 Line::Wrong(why) => self.messages.say(&why),
                 Line::Say(text) => {
                     let answered = self.answer(text, interrupt);
@@ -113,8 +133,11 @@ impl Chat<'_> {
 
     /// Says what went wrong; the conversation goes on.
     fn report(&self, result: anyhow::Result<()>) {
-        if let Err(error) = result {
-            self.messages.say(&exit::one_line(&error));
+        let Err(error) = result else { return };
+        self.messages.say(&exit::one_line(&error));
+        if let Some(EngineError::ContextExceeded { .. }) = error.downcast_ref() {
+            self.messages
+                .say("/reset forgets the conversation and makes room");
         }
     }
 
@@ -127,7 +150,15 @@ impl Chat<'_> {
             Ok(completion) => {
                 self.conversation
                     .push(Message::new("assistant", completion.text.trim()));
-                self.messages.detail(&completion.speed());
+                for line in completion.details() {
+                    self.messages.detail(&line);
+                }
+                if completion.outcome.stop == StopReason::ContextFull {
+                    self.messages.say(&format!(
+                        "stopped: the context of {} tokens is full; /reset forgets the conversation and makes room",
+                        self.speaker.model().spec().context
+                    ));
+                }
             }
             // What could not be answered was not said.
             Err(_) => self.conversation.truncate(before),
@@ -136,7 +167,9 @@ impl Chat<'_> {
     }
 
     fn complete(&mut self, interrupt: &Interrupt) -> anyhow::Result<Completion> {
-        let prompt = self.speaker.conversation(&self.conversation)?;
+        let prompt = self
+            .speaker
+            .conversation(&self.template, &self.conversation)?;
         interrupt.reset();
         let mut writer = Writer::stdout();
         let done = self

@@ -7,6 +7,7 @@ pub(super) const HELP: &str = "\
 /reset         forget the conversation
 /system TEXT   start anew with this instruction; without TEXT, with none
 /save FILE     write the conversation as JSON
+/tier T        go on at quality level T of the file; without T, say which there are
 /quit          leave, as Ctrl-D does
 Ctrl-C         stop the answer
 //TEXT         say something that starts with a slash";
@@ -20,6 +21,7 @@ pub(super) enum Line<'a> {
     Reset,
     System(Option<&'a str>),
     Save(PathBuf),
+    Tier(Option<&'a str>),
     Quit,
     /// Not understood, and why.
     Wrong(String),
@@ -48,6 +50,7 @@ impl<'a> Line<'a> {
             ("system", text) => Self::System(text),
             ("save", Some(file)) => Self::Save(file.into()),
             ("save", None) => Self::Wrong("/save needs the name of a file".to_owned()),
+            ("tier", tier) => Self::Tier(tier),
             ("quit" | "exit", None) => Self::Quit,
             ("help" | "reset" | "quit" | "exit", Some(_)) => {
                 Self::Wrong(format!("/{name} takes nothing more"))
@@ -72,6 +75,8 @@ mod tests {
             ("/system Be brief.", Line::System(Some("Be brief."))),
             ("/system", Line::System(None)),
             ("/save a b.json", Line::Save("a b.json".into())),
+            ("/tier RGB", Line::Tier(Some("RGB"))),
+            ("/tier", Line::Tier(None)),
             ("/quit", Line::Quit),
         ] {
             assert_eq!(Line::parse(line), expected, "{line:?}");

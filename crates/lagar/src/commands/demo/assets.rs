@@ -31,7 +31,7 @@ const CHECKPOINT: [(&str, &[u8]); 5] = [
 pub(crate) const CALIBRATION: &str = include_str!("../../../../../assets/text/calibration.txt");
 
 /// Chapters of a novel that the model has not seen.
-pub(super) const EVALUATION: &str = include_str!("../../../../../assets/text/evaluation.txt");
+pub(crate) const EVALUATION: &str = include_str!("../../../../../assets/text/evaluation.txt");
 
 /// Writes the checkpoint into `folder`, which exists.
 pub(super) fn unpack(folder: &Path) -> anyhow::Result<()> {

@@ -1,30 +1,36 @@
-//! `lagar demo`: press the built-in model at several depths, measure, show.
+//! `lagar demo`: press the built-in model at several depths and in tiers, measure, restore, show.
 
 mod assets;
 mod chart;
 mod page;
 mod report;
 
-pub(crate) use assets::CALIBRATION;
+pub(crate) use assets::{CALIBRATION, EVALUATION};
 
-use super::completion::{Speaker, Writer};
+use super::completion::Writer;
 use super::eval::Measured;
 use super::model;
+use super::speaker::Speaker;
 use crate::args::DemoArgs;
 use crate::context::Context;
 use crate::interrupt::{Interrupt, Second};
 use crate::terminal::{self, Reporter, duration, escape, heading};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use lagar_engine::Model;
 use lagar_kernels::Cpu;
-use lagar_press::{EvaluationOptions, PressOptions, Request, evaluate};
-use report::{Report, Row};
+use lagar_press::{EvaluationOptions, PressOptions, Request, STAGE_TIERS, evaluate, restore};
+use report::{ORIGINAL, Report, Row, Tiered};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 use tempfile::TempDir;
 
 /// Depths that are pressed.
 const BITS: [u8; 3] = [2, 3, 4];
+/// Stages of the file that also restores the original.
+const STAGES: [u8; 2] = [2, 2];
 /// Tokens of calibration text: half of it, so that the demo stays under a minute on two cores.
 const CALIBRATION_TOKENS: usize = 40_960;
 /// Tokens of the evaluation text that are scored, and the window that the model was trained with.
@@ -75,8 +81,8 @@ pub(crate) fn demo(context: &Context, args: &DemoArgs) -> anyhow::Result<()> {
 
 /// What the demo says on stdout.
 fn text(report: &Report) -> String {
-    let mut out = format!("{}\n", report.table());
-    for row in &report.rows {
+    let mut out = format!("{}{}\n\n", report.table(), report.tiered.words());
+    for row in report.all_rows() {
         let paragraph = row
             .paragraph
             .split('\n')
@@ -99,6 +105,22 @@ fn text(report: &Report) -> String {
     out
 }
 
+/// Fails unless both folders hold the same files.
+fn same_files(a: &Path, b: &Path) -> anyhow::Result<()> {
+    let read = |folder: &Path| -> anyhow::Result<BTreeMap<OsString, Vec<u8>>> {
+        let mut files = BTreeMap::new();
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            files.insert(entry.file_name(), std::fs::read(entry.path())?);
+        }
+        Ok(files)
+    };
+    if read(a)? != read(b)? {
+        bail!("{} and {} differ", a.display(), b.display());
+    }
+    Ok(())
+}
+
 struct Demo<'a> {
     context: &'a Context,
     cpu: Cpu,
@@ -112,19 +134,29 @@ impl Demo<'_> {
         std::fs::create_dir_all(&checkpoint)
             .with_context(|| format!("cannot make {}", checkpoint.display()))?;
         assets::unpack(&checkpoint)?;
-        let original = self.open(&checkpoint)?;
+        let original = self.open(&checkpoint, None)?;
         let mut rows = Vec::new();
         let mut tokens = 0;
         for bits in BITS {
             let file = self.folder.join(format!("{CHECKPOINT}-{bits}bit.lagar"));
-            let seconds = self.press(&checkpoint, &file, bits)?;
-            let (row, measured) = self.measure(&self.open(&file)?, &original, bits, seconds)?;
+            self.context
+                .messages
+                .detail(&format!("pressing at {bits} bits"));
+            let seconds = self.press(&checkpoint, &file, &[bits], false)?;
+            let (row, measured) = self.measure(&self.open(&file, None)?, &original)?;
+            let row = Row {
+                name: format!("{bits} bits"),
+                bits: Some(bits),
+                press_seconds: Some(seconds),
+                ..row
+            };
             if rows.is_empty() {
                 tokens = measured.tokens;
                 rows.push(self.original(&original, &measured)?);
             }
             rows.push(row);
         }
+        let tiered = self.tiered(&checkpoint, &original)?;
         Ok(Report {
             parameters: original.parameters(),
             tokens,
@@ -134,25 +166,61 @@ impl Demo<'_> {
             prompt: PROMPT.to_owned(),
             page,
             rows,
+            tiered,
         })
     }
 
-    fn open(&self, path: &Path) -> anyhow::Result<Model> {
-        model::open(self.context, path, None, None)
+    /// Presses the tiers, measures each, and restores the original from them.
+    fn tiered(&self, checkpoint: &Path, original: &Model) -> anyhow::Result<Tiered> {
+        let file = self.folder.join(format!("{CHECKPOINT}.lagar"));
+        self.context.messages.detail("pressing in tiers");
+        let press_seconds = self.press(checkpoint, &file, &STAGES, true)?;
+        let mut rows = Vec::new();
+        for tier in &STAGE_TIERS[..STAGES.len()] {
+            let (row, _) = self.measure(&self.open(&file, Some(tier))?, original)?;
+            let name = format!("tier {tier}");
+            rows.push(Row { name, ..row });
+        }
+        let restored = self.folder.join(format!("{CHECKPOINT}-restored"));
+        if restored.exists() {
+            std::fs::remove_dir_all(&restored)
+                .with_context(|| format!("cannot remove {}", restored.display()))?;
+        }
+        let reporter = Reporter::new(self.context.messages, self.interrupt);
+        let restored_files = restore(&self.cpu, &file, &restored, &reporter)?.files;
+        drop(reporter);
+        same_files(checkpoint, &restored)?;
+        let file_bytes = std::fs::metadata(&file)
+            .with_context(|| format!("cannot read {}", file.display()))?
+            .len();
+        Ok(Tiered {
+            rows,
+            file_bytes,
+            bits_per_parameter: 8.0 * file_bytes as f64 / original.parameters() as f64,
+            restored_files,
+            press_seconds,
+        })
+    }
+
+    fn open(&self, path: &Path, tier: Option<&str>) -> anyhow::Result<Arc<Model>> {
+        model::open(self.context, path, tier, None)
     }
 
     /// Presses, and gives the seconds it took.
-    fn press(&self, checkpoint: &Path, output: &Path, bits: u8) -> anyhow::Result<f64> {
-        self.context
-            .messages
-            .detail(&format!("pressing at {bits} bits"));
+    fn press(
+        &self,
+        checkpoint: &Path,
+        output: &Path,
+        stages: &[u8],
+        exact: bool,
+    ) -> anyhow::Result<f64> {
         let reporter = Reporter::new(self.context.messages, self.interrupt);
-        let mut options = PressOptions::default();
-        options.bits = bits;
+        let mut options = PressOptions::default().with_tiers(stages, exact);
         options.tokens = CALIBRATION_TOKENS;
         let request = Request {
             checkpoint,
             text: CALIBRATION,
+            held_out: None,
             output,
             options,
             resume: false,
@@ -160,20 +228,15 @@ impl Demo<'_> {
         Ok(lagar_press::press(&self.cpu, &request, &reporter)?.seconds)
     }
 
-    fn measure(
-        &self,
-        model: &Model,
-        original: &Model,
-        bits: u8,
-        seconds: f64,
-    ) -> anyhow::Result<(Row, Measured)> {
+    /// A row without a name, and all that was measured for it.
+    fn measure(&self, model: &Arc<Model>, original: &Model) -> anyhow::Result<(Row, Measured)> {
         let reporter = Reporter::new(self.context.messages, self.interrupt);
         let options = EvaluationOptions::new(Some(CONTEXT), Some(TOKENS));
         let evaluation = evaluate(
             &self.cpu,
             model,
             Some(original),
-            assets::EVALUATION,
+            EVALUATION,
             &options,
             &reporter,
         )?;
@@ -185,22 +248,22 @@ impl Demo<'_> {
             .context("a reference was given")?;
         let (paragraph, tokens_per_second) = self.write(model)?;
         let row = Row {
-            name: format!("{bits} bits"),
-            bits: Some(bits),
+            name: String::new(),
+            bits: None,
             file_bytes: measured.file_bytes,
             bits_per_parameter: measured.bits_per_parameter,
             perplexity: measured.perplexity,
             kl_mean: compared.kl_mean,
             top1_agreement: compared.top1_agreement,
             tokens_per_second,
-            press_seconds: Some(seconds),
+            press_seconds: None,
             paragraph,
         };
         Ok((row, measured))
     }
 
     /// The original's row; its perplexity was measured beside a pressed model's.
-    fn original(&self, model: &Model, beside: &Measured) -> anyhow::Result<Row> {
+    fn original(&self, model: &Arc<Model>, beside: &Measured) -> anyhow::Result<Row> {
         let compared = beside
             .comparison
             .as_ref()
@@ -208,7 +271,7 @@ impl Demo<'_> {
         let (paragraph, tokens_per_second) = self.write(model)?;
         let (file_bytes, parameters) = (model.file_bytes(), model.parameters());
         Ok(Row {
-            name: "original".to_owned(),
+            name: ORIGINAL.to_owned(),
             bits: None,
             file_bytes,
             bits_per_parameter: 8.0 * file_bytes as f64 / parameters as f64,
@@ -222,8 +285,8 @@ impl Demo<'_> {
     }
 
     /// Lets a model write a paragraph, and times it.
-    fn write(&self, model: &Model) -> anyhow::Result<(String, f64)> {
-        let mut speaker = Speaker::new(&self.cpu, model)?;
+    fn write(&self, model: &Arc<Model>) -> anyhow::Result<(String, f64)> {
+        let mut speaker = Speaker::new(&self.cpu, Arc::clone(model))?;
         speaker.sampling.seed = SEED;
         let prompt = speaker.text(PROMPT)?;
         let mut best = 0.0;

@@ -1,7 +1,7 @@
 //! The demo's page: one HTML file with everything in it, for light and dark screens.
 
 use super::chart;
-use super::report::{COLUMNS, Report};
+use super::report::{COLUMNS, ORIGINAL, Report};
 use crate::terminal::{bytes, count};
 
 const STYLE: &str = include_str!("page.css");
@@ -89,8 +89,8 @@ fn table(report: &Report) -> String {
         out.push_str(&format!("<th scope=\"col\">{column}</th>"));
     }
     out.push_str("</tr></thead>\n<tbody>\n");
-    for row in &report.rows {
-        let class = if row.bits.is_none() {
+    for row in report.all_rows() {
+        let class = if row.name == ORIGINAL {
             " class=\"original\""
         } else {
             ""
@@ -102,8 +102,10 @@ fn table(report: &Report) -> String {
         }
         out.push_str("</tr>\n");
     }
+    out.push_str("</tbody>\n</table></div>\n");
+    out.push_str(&format!("<p>{}</p>\n", html(&report.tiered.words())));
     out.push_str(
-        "</tbody>\n</table></div>\n<dl>\
+        "<dl>\
          <dt>bits/parameter</dt><dd>eight times the size of the whole file, tokenizer and all, over the number of parameters</dd>\
          <dt>perplexity</dt><dd>how many tokens, in effect, the model hesitates between; lower is better</dd>\
          <dt>KL</dt><dd>mean divergence of the predictions from the original's, in nats; 0 means the same</dd>\
@@ -118,7 +120,7 @@ fn paragraphs(report: &Report) -> String {
         "<section><h2>What each size writes</h2>\n<p>After “{}”, with the same random numbers:</p>\n",
         html(&report.prompt)
     );
-    for row in &report.rows {
+    for row in report.all_rows() {
         out.push_str(&format!(
             "<article><h3>{}</h3><p><span class=\"prompt\">{}</span>{}</p></article>\n",
             html(&row.name),
@@ -133,7 +135,7 @@ fn paragraphs(report: &Report) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::commands::demo::report::Row;
+    use crate::commands::demo::report::{Row, Tiered};
 
     /// A report with made-up figures.
     pub(in crate::commands::demo) fn sample() -> Report {
@@ -163,6 +165,13 @@ pub(super) mod tests {
                 row("3 bits", Some(3), 3.4, 26.1, 0.039, 0.89),
                 row("4 bits", Some(4), 4.4, 25.4, 0.0107, 0.94),
             ],
+            tiered: Tiered {
+                rows: vec![row("tier R", None, 2.4, 29.9, 0.2, 0.7)],
+                file_bytes: 6_400_000,
+                bits_per_parameter: 11.5,
+                restored_files: 5,
+                press_seconds: 9.0,
+            },
         }
     }
 
@@ -190,5 +199,9 @@ pub(super) mod tests {
             );
         }
         assert_eq!(page.matches("<svg").count(), 2);
+        for row in &report.tiered.rows {
+            assert_eq!(page.matches(&format!(">{}<", row.name)).count(), 2);
+        }
+        assert!(page.contains("5 files are what they were"));
     }
 }

@@ -1,0 +1,143 @@
+//! Which tier of a file fits the memory at hand.
+
+use lagar_format::{Body, Container};
+use lagar_kernels::KvFormat;
+
+use super::options::{Activations, ModelOptions};
+use super::session::CHUNK;
+use crate::EngineError;
+use crate::spec::{Mlp, ModelSpec, TensorSpec};
+
+/// Tokens of context that a model is meant to have room for, where its own is longer.
+const CONTEXT: usize = 4096;
+
+/// Memory for a tier of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TierMemory {
+    /// The tier's name.
+    pub tier: String,
+    /// Bytes of weights: the mapped sections, or the decoded weights of tier `full`.
+    pub weights: u64,
+    /// Bytes of cached keys and values, and of intermediate values, for a context of `context`
+    /// tokens.
+    pub working: u64,
+    /// Tokens of context that are counted: the model's own, at most 4096.
+    pub context: usize,
+}
+
+impl TierMemory {
+    /// Bytes in all.
+    pub fn total(&self) -> u64 {
+        self.weights.saturating_add(self.working)
+    }
+}
+
+/// The tiers of a file, and the best one that fits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TierFit {
+    /// The tiers that the file holds to their end, in order.
+    pub tiers: Vec<TierMemory>,
+    /// Position of the best one that fits; of the first one where none does, or of the last where
+    /// nothing is known of the memory.
+    pub best: usize,
+    /// Whether it fits, as far as is known.
+    pub fits: bool,
+}
+
+impl TierFit {
+    /// The tier to run.
+    pub fn choice(&self) -> &TierMemory {
+        &self.tiers[self.best]
+    }
+}
+
+/// Finds the best tier of a file that fits `available` bytes of memory (see
+/// [`lagar_format::os::available_memory`]; `None` where it is not known: then the last tier).
+///
+/// Mapped weights can be evicted and read again, so a tier above this runs too, only slower.
+///
+/// # Errors
+/// A configuration that cannot be run.
+pub fn fit_tier(
+    container: &Container,
+    available: Option<u64>,
+    options: &ModelOptions,
+) -> Result<TierFit, EngineError> {
+    let config = container.file("config.json")?;
+    let spec = ModelSpec::from_config("config.json", &config)?;
+    let tiers: Result<Vec<_>, EngineError> = (0..container.tiers_complete())
+        .map(|tier| memory(container, &spec, tier, options))
+        .collect();
+    let tiers = tiers?;
+    let fitting = |memory: &TierMemory| available.is_none_or(|bytes| memory.total() <= bytes);
+    let best = tiers.iter().rposition(fitting);
+    Ok(TierFit {
+        fits: best.is_some(),
+        best: best.unwrap_or(0),
+        tiers,
+    })
+}
+
+fn memory(
+    container: &Container,
+    spec: &ModelSpec,
+    tier: usize,
+    options: &ModelOptions,
+) -> Result<TierMemory, EngineError> {
+    let index = container.index();
+    let full = index.full_tier() == Some(tier);
+    let weights = match full {
+        true => spec.tensors().iter().map(|t| dense(container, t)).sum(),
+        false => container.tier_bytes(tier)?,
+    };
+    let pressed = !full
+        && index
+            .tensors
+            .iter()
+            .any(|tensor| matches!(tensor.body, Body::Linear { .. }));
+    let fast = pressed && options.activations == Activations::Int8;
+    let default = if fast { KvFormat::F16 } else { KvFormat::F32 };
+    let context = spec.context.min(CONTEXT);
+    let kv = cache_bytes(spec, options.kv.unwrap_or(default), context);
+    Ok(TierMemory {
+        tier: index.tiers[tier].name.clone(),
+        weights,
+        working: kv + scratch_bytes(spec),
+        context,
+    })
+}
+
+/// Bytes of a tensor in its own type. (A norm is widened, which is nothing.)
+fn dense(container: &Container, tensor: &TensorSpec) -> u64 {
+    container.tensor(&tensor.name).map_or(0, |t| t.bytes())
+}
+
+/// Bytes of the keys and values of `context` positions. Heads are padded to 16 numbers.
+fn cache_bytes(spec: &ModelSpec, format: KvFormat, context: usize) -> u64 {
+    let numbers = spec.blocks.iter().map(|block| {
+        let attention = &block.attention;
+        attention.kv_heads * (attention.head_dim + attention.head_dim.next_multiple_of(16))
+    });
+    numbers.sum::<usize>() as u64 * (context * format.bytes()) as u64
+}
+
+/// Bytes of the intermediate values of a long prompt, and of logits.
+fn scratch_bytes(spec: &ModelSpec) -> u64 {
+    CHUNK as u64 * vector_bytes(spec) + 4 * spec.vocabulary as u64
+}
+
+/// Bytes of the intermediate values of a token.
+pub(super) fn vector_bytes(spec: &ModelSpec) -> u64 {
+    let widest = spec.blocks.iter().map(|block| {
+        let attention = &block.attention;
+        let heads = attention.heads * attention.head_dim;
+        let kv = attention.kv_heads * attention.head_dim;
+        let Mlp::SwiGlu { gate, .. } = &block.mlp;
+        // Queries, what they attend to, keys and values; gate, up and their product; an input as it
+        // is transformed and rounded.
+        2 * heads + 2 * kv + 3 * gate.outputs + 2 * gate.outputs.max(spec.hidden)
+    });
+    4 * (2 * spec.hidden + widest.max().unwrap_or(0)) as u64
+}
