@@ -3,8 +3,9 @@
 //! A job is a function of a task's index. It is published in one atomic word, `state`:
 //!
 //! ```text
-//! bits 63..17  number of the job
-//! bit  16      open: workers may join
+//! bits 63..18  number of the job
+//! bit  17      open: workers may join
+//! bit  16      the caller sleeps until nobody is inside
 //! bits 15..0   workers inside the job
 //! ```
 //!
@@ -12,6 +13,9 @@
 //! counter until there are none, and leaves by subtracting one. The caller claims tasks as well,
 //! then closes the job and waits until nobody is inside: it never waits for a worker that has not
 //! woken up. Between jobs workers spin for a short time, then sleep.
+//!
+//! What a thread must not miss, it learns from an atomic update of this one word, never from a store
+//! to one word followed by a load of another: some emulators let the two pass each other.
 
 mod disjoint;
 #[cfg(test)]
@@ -32,8 +36,9 @@ pub use disjoint::Disjoint;
 /// How long an idle worker looks for a new job before it sleeps, and a caller for the end of one.
 const SPIN: Duration = Duration::from_micros(200);
 
-const OPEN: u64 = 1 << 16;
-const INSIDE: u64 = OPEN - 1;
+const CALLER_SLEEPS: u64 = 1 << 16;
+const INSIDE: u64 = CALLER_SLEEPS - 1;
+const OPEN: u64 = CALLER_SLEEPS << 1;
 const NUMBER: u64 = OPEN << 1;
 
 /// The most threads of a pool.
@@ -70,8 +75,7 @@ struct Shared {
     sleepers: AtomicUsize,
     sleep: Mutex<()>,
     wake: Condvar,
-    /// Whether the caller sleeps until the last worker has left.
-    caller_sleeps: AtomicBool,
+    /// Where the caller sleeps until the last worker has left.
     left: Condvar,
 }
 
@@ -118,7 +122,6 @@ impl Pool {
             sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
-            caller_sleeps: AtomicBool::new(false),
             left: Condvar::new(),
         });
         let workers = (1..threads)
@@ -212,9 +215,12 @@ impl Shared {
         // SAFETY: the state is closed and nobody is inside, as the last job left it.
         unsafe { *self.job.get() = job };
         self.next.store(0, SeqCst);
-        let state = self.state.load(SeqCst);
-        debug_assert_eq!(state & (OPEN | INSIDE), 0);
-        self.state.store(state.wrapping_add(NUMBER) | OPEN, SeqCst);
+        let before = self.state.fetch_add(NUMBER | OPEN, SeqCst);
+        debug_assert_eq!(
+            before % NUMBER,
+            0,
+            "the last job is closed, and nobody is inside"
+        );
         let sleepers = self.sleepers.load(SeqCst);
         if sleepers > 0 {
             drop(lock(&self.sleep));
@@ -258,11 +264,12 @@ impl Shared {
             return;
         }
         let mut guard = lock(&self.sleep);
-        self.caller_sleeps.store(true, SeqCst);
-        while !empty() {
+        let mut state = self.state.fetch_or(CALLER_SLEEPS, SeqCst);
+        while state & INSIDE != 0 {
             guard = wait(&self.left, guard);
+            state = self.state.load(SeqCst);
         }
-        self.caller_sleeps.store(false, SeqCst);
+        self.state.fetch_and(!CALLER_SLEEPS, SeqCst);
     }
 
     /// The life of a worker.
@@ -282,7 +289,7 @@ impl Shared {
             self.claim(job);
             done = state / NUMBER;
             let state = self.state.fetch_sub(1, SeqCst) - 1;
-            if state & INSIDE == 0 && self.caller_sleeps.load(SeqCst) {
+            if state & (INSIDE | CALLER_SLEEPS) == CALLER_SLEEPS {
                 drop(lock(&self.sleep));
                 self.left.notify_all();
             }
