@@ -1,8 +1,9 @@
 //! Properties of the forward pass: the same bits however it is computed, and what is refused.
 
 mod pressed;
+mod whole_model;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lagar_engine::{
     Activations, EngineError, KvFormat, Model, ModelOptions, NoObserver, Observer, SiteId,
@@ -10,32 +11,7 @@ use lagar_engine::{
 use lagar_format::{Container, Limits};
 use lagar_kernels::{Cpu, Isa};
 use pressed::Recipe;
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name)
-}
-
-/// Tokens that look like no pattern.
-fn tokens(n: usize, vocabulary: usize) -> Vec<u32> {
-    (0..n)
-        .map(|i| ((i * i * 31 + 17 * i + 5) % vocabulary) as u32)
-        .collect()
-}
-
-/// The logits of every position, as bits.
-fn logits(cpu: &Cpu, model: &Model, tokens: &[u32], chunk: usize) -> Vec<u32> {
-    let mut session = model.session(tokens.len()).unwrap();
-    session.set_chunk(chunk);
-    let hidden = model
-        .forward(cpu, &mut session, tokens, &mut NoObserver)
-        .unwrap();
-    let mut out = vec![0.0; tokens.len() * model.spec().vocabulary];
-    model.logits(cpu, hidden, tokens.len(), &mut out).unwrap();
-    assert!(out.iter().all(|logit| logit.is_finite()));
-    out.into_iter().map(f32::to_bits).collect()
-}
+use whole_model::{fixture, logits, tokens};
 
 /// Models of every kind: architecture, weights, activations, cache.
 fn models(folder: &Path) -> Vec<(String, Model)> {

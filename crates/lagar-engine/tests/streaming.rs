@@ -3,48 +3,18 @@
 
 mod exact_section;
 mod pressed;
+mod whole_model;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lagar_engine::{Checkpoint, EngineError, KvFormat, Model, ModelOptions, NoObserver, Session};
+use lagar_engine::{Checkpoint, EngineError, KvFormat, Model, ModelOptions, NoObserver};
 use lagar_format::{Container, FormatError, Limits};
 use lagar_kernels::{Cpu, Isa};
 use pressed::Recipe;
+use whole_model::{fixture, logits, tokens, try_logits};
 
 const NAMES: [&str; 5] = ["llama2", "llama3", "mistral", "qwen2", "qwen3"];
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name)
-}
-
-/// Tokens that look like no pattern.
-fn tokens(n: usize, vocabulary: usize) -> Vec<u32> {
-    (0..n)
-        .map(|i| ((i * i * 31 + 17 * i + 5) % vocabulary) as u32)
-        .collect()
-}
-
-/// The logits of every position, as bits.
-fn logits(cpu: &Cpu, model: &Model, tokens: &[u32], chunk: usize) -> Vec<u32> {
-    let mut session = model.session(tokens.len()).unwrap();
-    session.set_chunk(chunk);
-    try_logits(cpu, model, &mut session, tokens).unwrap()
-}
-
-fn try_logits(
-    cpu: &Cpu,
-    model: &Model,
-    session: &mut Session,
-    tokens: &[u32],
-) -> Result<Vec<u32>, EngineError> {
-    let hidden = model.forward(cpu, session, tokens, &mut NoObserver)?;
-    let mut out = vec![0.0; tokens.len() * model.spec().vocabulary];
-    model.logits(cpu, hidden, tokens.len(), &mut out)?;
-    Ok(out.into_iter().map(f32::to_bits).collect())
-}
 
 /// A file of the tiers R, RG, RGB and full.
 fn write(folder: &Path, name: &str) -> PathBuf {

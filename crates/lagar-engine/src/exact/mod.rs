@@ -14,7 +14,7 @@ use lagar_format::{Body, Container, ExactBody};
 use crate::EngineError;
 use crate::stored::{Stored, Take, Tier};
 pub use prediction::Prediction;
-pub use tensor::{ExactScratch, ExactTensor};
+pub use tensor::{ExactScratch, ExactTensor, exact_type};
 
 /// The tensors of an open file.
 ///

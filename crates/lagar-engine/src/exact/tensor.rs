@@ -281,7 +281,7 @@ fn offsets(lengths: impl Iterator<Item = u32>) -> Vec<u64> {
 }
 
 /// The coder's name of an element type; `None` for those that it does not code.
-pub(crate) fn exact_type(dtype: Dtype) -> Option<ExactType> {
+pub fn exact_type(dtype: Dtype) -> Option<ExactType> {
     match dtype {
         Dtype::BF16 => Some(ExactType::Bf16),
         Dtype::F16 => Some(ExactType::F16),

@@ -58,6 +58,7 @@ macro_rules! each {
         }
     };
 }
+pub(super) use each;
 
 impl Simd for Neon {
     type F32 = Quad;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use lagar_codec::exact::{ExactShape, ExactType};
-use lagar_engine::exact::Prediction;
+use lagar_codec::exact::ExactShape;
+use lagar_engine::exact::{Prediction, exact_type};
 use lagar_format::{Dtype, Region, coded_matrix};
 use lagar_kernels::{Cpu, ExactSource, PredictScratch};
 
@@ -13,18 +13,6 @@ use crate::PressError;
 
 /// Fewer elements are not worth the coder's tables.
 const FEWEST: u64 = 1024;
-
-/// The coder's view of a tensor's type.
-fn exact_type(dtype: Dtype) -> Option<ExactType> {
-    match dtype {
-        Dtype::BF16 => Some(ExactType::Bf16),
-        Dtype::F16 => Some(ExactType::F16),
-        Dtype::F32 => Some(ExactType::F32),
-        Dtype::F8E4M3 => Some(ExactType::F8E4M3),
-        Dtype::F8E5M2 => Some(ExactType::F8E5M2),
-        _ => None,
-    }
-}
 
 /// The shape of a tensor that is worth coding.
 pub(super) fn codable(dtype: Dtype, shape: &[u64]) -> Option<ExactShape> {

@@ -9,33 +9,6 @@ type Quad = [uint32x4_t; 4];
 /// Which of the next words each of 4 lanes takes.
 static RANKS: [u64; 16] = ranks();
 
-/// One expression for each of the four registers.
-macro_rules! each {
-    (|$i:ident| $expression:expr) => {
-        // SAFETY: the token proves NEON.
-        unsafe {
-            [
-                {
-                    let $i = 0;
-                    $expression
-                },
-                {
-                    let $i = 1;
-                    $expression
-                },
-                {
-                    let $i = 2;
-                    $expression
-                },
-                {
-                    let $i = 3;
-                    $expression
-                },
-            ]
-        }
-    };
-}
-
 impl Integers for Neon {
     type U32 = Quad;
     type Truth = Quad;
