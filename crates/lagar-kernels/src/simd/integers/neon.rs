@@ -1,6 +1,7 @@
 use std::arch::aarch64::*;
 
 use super::super::Neon;
+use super::super::neon::each;
 use super::{Integers, LANES, last_index, ranks};
 
 /// Lanes 0 to 3, 4 to 7, 8 to 11 and 12 to 15.
