@@ -157,7 +157,7 @@ class Lagar:
         header = self.file[:64].tobytes()
         need(len(header) == 64 and header[:8] == MAGIC, "is no .lagar file")
         version, flags, at, stored, raw, self.data = struct.unpack_from("<2I4Q", header, 8)
-        need(version in (1, 2), f"has version {version}")
+        need(version in (1, 2, 3), f"has version {version}")
         index_crc, header_crc = struct.unpack_from("<I8xI", header, 48)
         need(crc32c(header[:60]) == header_crc, "the header's checksum is wrong")
         need(flags == 0 and at == 64 and self.data == -(-(64 + stored) // 4096) * 4096, "the header is malformed")
@@ -266,6 +266,39 @@ def window_stage(lagar, stage, rows, cols, tier):
     return (w * row_scales[:, None])[:rows]
 
 
+def product(lagar, stage, rows, cols, tier):
+    """The matrix of a low-rank stage in transformed space: every product and every sum is rounded."""
+    v = window_stage(lagar, stage["v"], stage["rank"], cols, tier)
+    u = window_stage(lagar, stage["u"], rows, stage["rank"], tier)
+    w = np.zeros((rows, v.shape[1]), np.float32)
+    for k in range(stage["rank"]):
+        w += u[:, k : k + 1] * v[k]
+    return w
+
+
+def sparse_stage(lagar, stage, rows, cols):
+    """The entries of a sparse stage in a matrix of zeros (−0, which changes nothing that it is added to)."""
+    counts = lagar.part(stage["counts"]).view("<u2").astype(np.int64)
+    gaps = lagar.part(stage["gaps"]).view("u1" if stage["gap_bytes"] == 1 else "<u2").astype(np.int64)
+    values = lagar.part(stage["values"]).view("<f2").astype(np.float32)
+    need(len(counts) == -(-rows // 16) * 16 and not counts[rows:].any(), "a sparse stage has entries in rows that do not exist")
+    need(counts.sum() == len(gaps) == len(values), "a sparse stage has another number of entries than its counts say")
+    need(np.isfinite(values).all(), "a value of a sparse stage is not finite")
+    # Of every entry its row and its number in the row: by band, then by number, then by row.
+    row = np.repeat(np.arange(len(counts)), counts)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    order = np.lexsort((row, number, row // 16))
+    place = np.empty(len(row), np.int64)
+    place[order] = np.arange(len(row))
+    steps = np.cumsum(1 + gaps[place])
+    before = np.concatenate([[0], steps])[np.cumsum(counts) - counts]
+    column = steps - np.repeat(before, counts) - 1
+    need((column < cols).all(), "a sparse stage has an entry behind the last column")
+    s = np.full((rows, cols), -0.0, np.float32)
+    s[row, column] = values[place]
+    return s
+
+
 def norm_of(size):
     """1/√size, rounded to f32."""
     return np.float32(1 / np.sqrt(np.float64(size)))
@@ -309,13 +342,20 @@ def tensor_at(lagar, tensor, tier):
         part = lagar.latest(body["raw"]["parts"], tier)
         return None if part is None else floats(lagar.part(part), body["raw"]["dtype"]).reshape(shape)
     body = body["linear"]
-    stages = [s["window"] for s in body["stages"] if s["window"]["tier"] <= tier]
-    if not stages:
+    windows = [s["window"] for s in body["stages"] if "window" in s and s["window"]["tier"] <= tier]
+    low_rank = [s["low_rank"] for s in body["stages"] if "low_rank" in s and s["low_rank"]["v"]["tier"] <= tier]
+    sparse = [s["sparse"] for s in body["stages"] if "sparse" in s and s["sparse"]["tier"] <= tier]
+    if not windows:
         return None
-    w = window_stage(lagar, stages[0], *shape, tier)
-    for stage in stages[1:]:
+    w = window_stage(lagar, windows[0], *shape, tier)
+    for stage in windows[1:]:
         w = w + window_stage(lagar, stage, *shape, tier)
-    return untransform(lagar, lagar.index["transforms"][body["transform"]], w)
+    for stage in low_rank:
+        w = w + product(lagar, stage, *shape, tier)
+    matrix = untransform(lagar, lagar.index["transforms"][body["transform"]], w)
+    for stage in sparse:
+        matrix += sparse_stage(lagar, stage, *shape)
+    return matrix
 
 
 # The exact coder. FORMAT.md, "Coded tensors".

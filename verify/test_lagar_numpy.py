@@ -81,6 +81,13 @@ class Readers(unittest.TestCase):
         ]:
             self.assertEqual(reader.blake3(bytes(i % 251 for i in range(length))), digits)
 
+    def test_sparse_and_low_rank_stages_are_read_as_the_program_reads_them(self):
+        # The program's own test of this file, in lagar-engine, expects the same checksum.
+        file = ROOT / "crates/lagar-format/tests/golden/version3.lagar"
+        pressed = reader.Lagar(file)
+        weights = reader.tensor_at(pressed, pressed.tensors["model.layers.0.mlp.up_proj.weight"], 1)
+        self.assertEqual(f"{reader.crc32c(weights.tobytes()):08x}", "d9de6c85")
+
     def test_two_stages_and_the_exact_section(self):
         file = self.agree(MODEL, "2,2+exact")
         out = self.folder / "norm.npy"

@@ -72,7 +72,7 @@ fn read(file: Vec<u8>) {
 fn encode(json: &[u8], sections: &[u8]) -> Vec<u8> {
     let stored = miniz_oxide::deflate::compress_to_vec_zlib(json, 1);
     let data_offset = (64 + stored.len()).next_multiple_of(4096);
-    let mut file = b"\x89LAGAR\r\n\x02\0\0\0\0\0\0\0".to_vec();
+    let mut file = b"\x89LAGAR\r\n\x03\0\0\0\0\0\0\0".to_vec();
     for field in [64, stored.len(), json.len(), data_offset] {
         file.extend((field as u64).to_le_bytes());
     }

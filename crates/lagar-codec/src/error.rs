@@ -97,6 +97,56 @@ pub enum CodecError {
         /// Columns found.
         cols: usize,
     },
+    /// Gaps of a sparse stage have a width that there is not.
+    #[error("gaps of a sparse stage have {gap_bytes} bytes; they must have 1 or 2")]
+    GapBytes {
+        /// The width found.
+        gap_bytes: u8,
+    },
+    /// A sparse stage does not have one count per padded row.
+    #[error("{found} bytes of counts for {rows} rows; there must be {expected}")]
+    CountsLength {
+        /// Rows of the stage.
+        rows: usize,
+        /// Bytes needed.
+        expected: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// A row of a sparse stage has more entries than it can have.
+    #[error("row {row} of a sparse stage has {count} entries; it can have {most} at most")]
+    RowEntries {
+        /// The row.
+        row: usize,
+        /// Its number of entries.
+        count: u16,
+        /// Its number of columns, or 0 if it is padding.
+        most: usize,
+    },
+    /// An entry of a sparse stage lies behind the last column.
+    #[error(
+        "row {row} of a sparse stage has an entry in column {column}; there are {cols} columns"
+    )]
+    EntryColumn {
+        /// The row.
+        row: usize,
+        /// The column.
+        column: usize,
+        /// Columns of the stage.
+        cols: usize,
+    },
+    /// A value of a sparse stage is no number.
+    #[error(
+        "row {row}, column {column} of a sparse stage has the half-precision value {value:#06x}, which is not finite"
+    )]
+    EntryValue {
+        /// The row.
+        row: usize,
+        /// The column.
+        column: usize,
+        /// The bits of the value.
+        value: u16,
+    },
     /// A transform's width is 0 or does not fit 32 bits.
     #[error("transform width is {width}; it must be 1 to {}", u32::MAX - 3)]
     TransformWidth {

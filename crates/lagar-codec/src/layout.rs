@@ -129,6 +129,11 @@ impl StageLayout {
         self.padded_cols
     }
 
+    /// Number of column groups of a matrix of so many columns.
+    pub fn groups_of(cols: usize) -> usize {
+        cols.next_multiple_of(BLOCK_COLS).div_ceil(GROUP)
+    }
+
     /// Number of column groups, those of depth 0 included.
     pub fn groups(&self) -> usize {
         self.depths.len()

@@ -3,7 +3,8 @@
 //! A pressed linear stores `y = W x` as `y = Ŵ' (T x)`: the input is transformed once
 //! ([`Transform`]), and the transformed weight is a sum of *stages*, each a stream of `K` bits per
 //! weight ([`StageLayout`]) decoded through a table of signed bytes ([`Table`]), with one scale per
-//! row and column group ([`scale_value`]).
+//! row and column group ([`scale_value`]). A few weights can be added by themselves, in the space of the
+//! input ([`SparseLayout`]).
 //!
 //! What the stages leave of a tensor is coded by [`exact`], so that its original bits come back.
 //!
@@ -24,6 +25,7 @@ pub mod exact;
 mod layout;
 pub mod reference;
 mod scale;
+mod sparse;
 mod stream;
 mod table;
 mod tables;
@@ -33,6 +35,7 @@ pub use activations::Activations;
 pub use error::CodecError;
 pub use layout::{Group, StageLayout};
 pub use scale::{ZERO_SCALE, scale_code, scale_value};
+pub use sparse::{HALF_SCALE, PackedSparse, SparseLayout, half_value, pack_sparse};
 pub use stream::{next_window, pack_windows, symbol};
 pub use table::{Split, Table};
 pub use transform::{Transform, hadamard_blocks, hadamard_norm};

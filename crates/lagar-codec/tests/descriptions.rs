@@ -1,6 +1,8 @@
 //! Descriptions from outside are checked: what is accepted can be used, what is not says why.
 
-use lagar_codec::{CodecError, Split, StageLayout, Table, Transform, hadamard_blocks};
+use lagar_codec::{
+    CodecError, SparseLayout, Split, StageLayout, Table, Transform, hadamard_blocks, pack_sparse,
+};
 use proptest::prelude::*;
 
 proptest! {
@@ -229,4 +231,110 @@ fn lead_bytes_and_padding_must_be_zero() {
         codes[at] = 0;
     }
     layout.check_codes(&codes).unwrap();
+}
+
+proptest! {
+    #[test]
+    fn strips_of_sparse_rows_are_those_of_the_whole(
+        rows in 1usize..900,
+        cols in 1usize..3000,
+        seed in any::<u64>(),
+        (start, len) in (0usize..4, 1usize..4),
+    ) {
+        let mut state = seed | 1;
+        let mut below = |n: u64| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (state >> 33) % n
+        };
+        let entries: Vec<Vec<(u32, u16)>> = (0..rows)
+            .map(|_| {
+                let mut columns: Vec<u32> = (0..below(5)).map(|_| below(cols as u64) as u32).collect();
+                columns.sort_unstable();
+                columns.dedup();
+                columns.into_iter().map(|c| (c, 0x3c00)).collect()
+            })
+            .collect();
+        let packed = pack_sparse(&entries).unwrap();
+        let whole = SparseLayout::new(rows, cols, packed.gap_bytes, &packed.counts).unwrap();
+        prop_assert_eq!(packed.gaps.len(), whole.gaps_len());
+        prop_assert_eq!(packed.values.len(), whole.values_len());
+        whole.check(0..whole.bands(), &packed.gaps, &packed.values).unwrap();
+        let tile_rows = rows.div_ceil(256);
+        let start = start % tile_rows;
+        let range = 256 * start..rows.min(256 * (start + len));
+        let (strip, [gaps, values]) = whole.strip(range.clone());
+        let (gaps, values) = (&packed.gaps[gaps], &packed.values[values]);
+        strip.check(0..strip.bands(), gaps, values).unwrap();
+        let mut found = vec![Vec::new(); range.len()];
+        for band in 0..strip.bands() {
+            strip.for_each(band, gaps, values, |row, column, value| {
+                if value != 0 {
+                    found[16 * band + row].push((column as u32, value));
+                }
+                true
+            });
+        }
+        prop_assert_eq!(&found[..], &entries[range]);
+    }
+}
+
+#[test]
+fn sparse_stages_that_contradict_themselves_are_refused() {
+    let counts = |counts: &[u16]| -> Vec<u8> {
+        let mut all = [0u16; 16];
+        all[..counts.len()].copy_from_slice(counts);
+        all.iter().flat_map(|count| count.to_le_bytes()).collect()
+    };
+    let new = |cols, gap_bytes, counts: &[u8]| SparseLayout::new(3, cols, gap_bytes, counts);
+    assert!(matches!(
+        new(0, 1, &counts(&[])),
+        Err(CodecError::EmptyShape { .. })
+    ));
+    assert!(matches!(
+        new(9, 3, &counts(&[])),
+        Err(CodecError::GapBytes { gap_bytes: 3 })
+    ));
+    assert!(matches!(
+        new(9, 1, &[0; 6]),
+        Err(CodecError::CountsLength { expected: 32, .. })
+    ));
+    assert!(matches!(
+        new(9, 1, &counts(&[0, 10])),
+        Err(CodecError::RowEntries {
+            row: 1,
+            count: 10,
+            most: 9
+        })
+    ));
+    assert!(matches!(
+        new(9, 1, &counts(&[0, 1, 2, 1])),
+        Err(CodecError::RowEntries {
+            row: 3,
+            most: 0,
+            ..
+        })
+    ));
+    assert!(matches!(
+        SparseLayout::new(usize::MAX - 40, 9, 1, &[]),
+        Err(CodecError::TooLarge { .. })
+    ));
+    let layout = new(9, 1, &counts(&[1, 2])).unwrap();
+    // The first entries of rows 0 and 1, then the second of row 1.
+    assert_eq!(layout.check(0..1, &[8, 3, 4], &[0; 6]), Ok(()));
+    assert_eq!(
+        layout.check(0..1, &[8, 3, 5], &[0; 6]),
+        Err(CodecError::EntryColumn {
+            row: 1,
+            column: 9,
+            cols: 9
+        })
+    );
+    assert_eq!(
+        layout.check(0..1, &[8, 3, 4], &[0, 0, 0, 0xfc, 0, 0]),
+        Err(CodecError::EntryValue {
+            row: 1,
+            column: 3,
+            value: 0xfc00
+        })
+    );
 }

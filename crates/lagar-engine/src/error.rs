@@ -216,6 +216,17 @@ pub enum EngineError {
         problem: String,
     },
 
+    /// What a backward pass computes overflows.
+    #[error(
+        "the {what} is not finite at token {position}: numbers overflow there; the weights may be damaged, or this text is unlike any that the model can read"
+    )]
+    Gradient {
+        /// `loss`, `result of ...` or `gradient of ...`, with the layer.
+        what: String,
+        /// The token's place in the window.
+        position: usize,
+    },
+
     /// Nothing to continue.
     #[error("the prompt is empty and the tokenizer adds no beginning token; give some text")]
     EmptyPrompt,

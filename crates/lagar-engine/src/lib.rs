@@ -17,6 +17,7 @@ pub use checkpoint::{Checkpoint, TensorView};
 pub use error::EngineError;
 pub use generate::{GenerateOptions, GenerationConfig, Generator, ModelSequence, StopReason};
 pub use lagar_kernels::{KvCache, KvFormat};
+pub use model::gradient;
 pub use model::{
     Activations, Model, ModelOptions, NoObserver, Observer, Session, StreamReport, TierFit,
     TierMemory, fit_tier,

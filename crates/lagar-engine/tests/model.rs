@@ -30,11 +30,16 @@ fn models(folder: &Path) -> Vec<(String, Model)> {
             ..Recipe::default()
         };
         let file = pressed::write(&path, &recipe, folder, name);
+        let all_kinds = Recipe {
+            with_all_kinds: true,
+            ..Recipe::default()
+        };
+        let kinds = pressed::write(&path, &all_kinds, folder, &format!("{name} kinds"));
         for activations in [Activations::Int8, Activations::F32] {
-            for tier in ["R", "RG"] {
+            for (file, tier) in [(&file, "R"), (&file, "RG"), (&kinds, "R")] {
                 let options = ModelOptions::default().with_activations(activations);
-                let model = Model::open(&file, Some(tier), &options).unwrap();
-                models.push((format!("{name}, {tier}, {activations:?}"), model));
+                let model = Model::open(file, Some(tier), &options).unwrap();
+                models.push((format!("{file:?}, {tier}, {activations:?}"), model));
             }
         }
     }
@@ -92,10 +97,11 @@ fn a_sequence_goes_on_from_any_point_as_if_it_had_never_gone_further() {
 fn a_pressed_model_computes_what_its_weights_amount_to() {
     let folder = tempfile::tempdir().unwrap();
     let cpu = Cpu::new(Isa::best(), 2);
-    for with_empty_groups in [false, true] {
+    for (with_empty_groups, with_all_kinds) in [(false, false), (true, false), (false, true)] {
         let recipe = Recipe {
             depths: vec![2, 2],
             with_empty_groups,
+            with_all_kinds,
             config: None,
         };
         let path = pressed::write(&fixture("llama2"), &recipe, folder.path(), "file");

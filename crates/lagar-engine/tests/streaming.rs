@@ -24,6 +24,7 @@ fn write(folder: &Path, name: &str) -> PathBuf {
 fn write_from(checkpoint: &Path, folder: &Path, name: &str) -> PathBuf {
     let recipe = Recipe {
         depths: vec![2, 1, 1],
+        with_all_kinds: true,
         ..Recipe::default()
     };
     exact_section::write(checkpoint, &recipe, folder, name)

@@ -372,6 +372,9 @@ pub enum Problem {
         /// Where free space starts.
         free: u64,
     },
+    /// A linear whose first stage is of another kind than the others build on.
+    #[error("the first stage is not a window stage, which it must be")]
+    FirstStage,
     /// A part that lies in another tier's section than it should.
     #[error("part {part} lies in tier {found}, which must be {allowed}")]
     WrongTier {

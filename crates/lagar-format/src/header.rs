@@ -3,8 +3,8 @@
 use crate::layout::{SECTION_ALIGN, align_up};
 use crate::{FormatError, Limits};
 
-/// The newest version of the format, and the one that is written.
-pub const VERSION: u32 = 2;
+/// The newest version of the format. A file is written in the oldest one that has all it uses.
+pub const VERSION: u32 = 3;
 /// The oldest version that is read.
 pub const OLDEST_VERSION: u32 = 1;
 
@@ -24,10 +24,10 @@ pub(crate) struct Header {
 
 impl Header {
     /// The header that goes before a compressed index.
-    pub(crate) fn new(stored_index: &[u8], index_raw: u64) -> Option<Self> {
+    pub(crate) fn new(version: u32, stored_index: &[u8], index_raw: u64) -> Option<Self> {
         let index_stored = stored_index.len() as u64;
         Some(Self {
-            version: VERSION,
+            version,
             index_stored,
             index_raw,
             index_crc32c: crc32c::crc32c(stored_index),

@@ -183,7 +183,7 @@ pub enum Body {
     Linear {
         /// Position in [`Index::transforms`]; its width is the tensor's second dimension.
         transform: usize,
-        /// Stages of ascending tiers.
+        /// Stages of ascending tiers; the first is a window stage.
         stages: Vec<Stage>,
     },
     /// In the exact section only.
@@ -197,6 +197,65 @@ pub enum Body {
 pub enum Stage {
     /// A dense window code.
     Window(WindowStage),
+    /// A few weights by themselves, in the space of the input.
+    Sparse(SparseStage),
+    /// A product of two thin matrices.
+    LowRank(LowRankStage),
+}
+
+impl Stage {
+    /// The tier that the stage belongs to.
+    pub fn tier(&self) -> usize {
+        match self {
+            Self::Window(stage) => stage.tier,
+            Self::Sparse(stage) => stage.tier,
+            Self::LowRank(stage) => stage.v.tier,
+        }
+    }
+
+    /// The window codes that it is made of.
+    pub fn windows(&self) -> impl Iterator<Item = &WindowStage> {
+        let [first, second] = match self {
+            Self::Window(stage) => [Some(stage), None],
+            Self::Sparse(_) => [None, None],
+            Self::LowRank(stage) => [Some(&stage.v), Some(&stage.u)],
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// All its parts, those included that replace one another from tier to tier.
+    pub fn parts(&self) -> Vec<PartId> {
+        let mut parts = Vec::new();
+        for window in self.windows() {
+            parts.extend([window.codes, window.scales]);
+            parts.extend(&window.row_scales);
+        }
+        if let Self::Sparse(stage) = self {
+            parts.extend([stage.counts, stage.gaps, stage.values]);
+        }
+        parts
+    }
+
+    /// What a part is to the stage; `None` if it is not one of its parts.
+    fn role(&self, id: PartId) -> Option<&'static str> {
+        let window = |stage: &WindowStage, roles: [&'static str; 3]| match id {
+            _ if id == stage.codes => Some(roles[0]),
+            _ if id == stage.scales => Some(roles[1]),
+            _ if stage.row_scales.contains(&id) => Some(roles[2]),
+            _ => None,
+        };
+        match self {
+            Self::Window(stage) => window(stage, ["codes", "scales", "row scales"]),
+            Self::Sparse(stage) if id == stage.counts => Some("counts"),
+            Self::Sparse(stage) if id == stage.gaps => Some("gaps"),
+            Self::Sparse(stage) if id == stage.values => Some("values"),
+            Self::Sparse(_) => None,
+            Self::LowRank(LowRankStage { v, u, .. }) => {
+                let found = window(v, ["codes of v", "scales of v", "row scales of v"]);
+                found.or_else(|| window(u, ["codes of u", "scales of u", "row scales of u"]))
+            }
+        }
+    }
 }
 
 /// A dense window code of a whole matrix.
@@ -217,6 +276,34 @@ pub struct WindowStage {
     /// One bf16 per padded row. One part or more, of strictly ascending tiers, the first in the
     /// stage's own; each replaces the one before it from its own tier on; see [`Index::latest`].
     pub row_scales: Vec<PartId>,
+}
+
+/// A few weights of a matrix by themselves: columns and values, row by row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SparseStage {
+    /// The tier that this stage belongs to; its parts lie in that tier's section.
+    pub tier: usize,
+    /// Bytes of a gap: 1 or 2.
+    pub gap_bytes: u8,
+    /// One u16 per padded row: its number of entries.
+    pub counts: PartId,
+    /// For each entry, how many columns lie between it and the one before it in its row.
+    pub gaps: PartId,
+    /// For each entry, its value as a half-precision float.
+    pub values: PartId,
+}
+
+/// A product `U V` of a matrix of out × rank and one of rank × in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LowRankStage {
+    /// Rows of `v` and columns of `u`: a multiple of 16.
+    pub rank: u64,
+    /// A window code of rank × in.
+    pub v: WindowStage,
+    /// A window code of out × rank, of the same tier.
+    pub u: WindowStage,
 }
 
 /// Element types, by the names that safetensors gives them.
@@ -318,14 +405,10 @@ impl Index {
                 }
                 Body::Raw { .. } | Body::Exact => {}
                 Body::Linear { stages, .. } => {
-                    for (number, Stage::Window(stage)) in stages.iter().enumerate() {
-                        let role = match id {
-                            _ if id == stage.codes => "codes",
-                            _ if id == stage.scales => "scales",
-                            _ if stage.row_scales.contains(&id) => "row scales",
-                            _ => continue,
-                        };
-                        return format!("{role} of tensor {:?}, stage {number}", tensor.name);
+                    for (number, stage) in stages.iter().enumerate() {
+                        if let Some(role) = stage.role(id) {
+                            return format!("{role} of tensor {:?}, stage {number}", tensor.name);
+                        }
                     }
                 }
             }

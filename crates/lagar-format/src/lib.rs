@@ -39,8 +39,8 @@ pub use exact::{
 };
 pub use header::{OLDEST_VERSION, VERSION};
 pub use index::{
-    Body, Dtype, FULL_TIER, Index, Levels, Part, PartId, SourceFile, Stage, StoredFile,
-    TableRecord, TensorRecord, Tier, TransformRecord, WindowStage,
+    Body, Dtype, FULL_TIER, Index, Levels, LowRankStage, Part, PartId, SourceFile, SparseStage,
+    Stage, StoredFile, TableRecord, TensorRecord, Tier, TransformRecord, WindowStage,
 };
 pub use layout::{CHUNK_BYTES, PART_ALIGN, SECTION_ALIGN};
 pub use limits::Limits;

@@ -99,6 +99,14 @@ impl Writer {
         &self.index
     }
 
+    /// Where the bytes of a part come from.
+    ///
+    /// # Panics
+    /// If there is no such part.
+    pub fn source(&self, part: PartId) -> &PartSource {
+        &self.sources[part]
+    }
+
     /// Begins the next tier and returns its number.
     pub fn begin_tier(&mut self, name: impl Into<String>) -> usize {
         self.index.tiers.push(Tier {
@@ -160,6 +168,39 @@ impl Writer {
         self.index.tensors.push(tensor);
     }
 
+    /// Where each tier ends in the file as declared so far, in bytes from its start, without reading any
+    /// source. The checksums, which the index has in compressed form, are made up: the index may come
+    /// out a few bytes longer or shorter, which moves the ends where it crosses a page of 4096 bytes.
+    ///
+    /// # Errors
+    /// [`FormatError::Index`] where the parts' lengths overflow.
+    pub fn tier_ends(mut self) -> Result<Vec<u64>, FormatError> {
+        self.lay_out()?;
+        let mut random = 1u32;
+        for part in &mut self.index.parts {
+            let chunks = part.bytes.div_ceil(CHUNK_BYTES);
+            // Xorshift: digits as mixed as those of checksums.
+            let mut next = || {
+                random ^= random << 13;
+                random ^= random >> 17;
+                random ^= random << 5;
+                random
+            };
+            part.crc32c = (0..chunks).map(|_| next()).collect();
+        }
+        let json =
+            serde_json::to_vec(&self.index).map_err(|source| FormatError::Json { source })?;
+        let version = validate::least_version(&self.index);
+        let header = Header::new(version, &zlib::compress(&json), json.len() as u64);
+        let header = header.ok_or_else(index_overflow)?;
+        let ends = self
+            .index
+            .tiers
+            .iter()
+            .map(|tier| header.data_offset + tier.end);
+        Ok(ends.collect())
+    }
+
     /// Writes the file, makes it durable and returns its length in bytes.
     ///
     /// What lay at `path` is lost, and an error leaves an incomplete file there. So give a
@@ -191,11 +232,9 @@ impl Writer {
         let json =
             serde_json::to_vec(&self.index).map_err(|source| FormatError::Json { source })?;
         let stored_index = zlib::compress(&json);
-        let overflow = || FormatError::Index {
-            place: "index".to_owned(),
-            problem: Problem::Overflow { what: "the index" },
-        };
-        let header = Header::new(&stored_index, json.len() as u64).ok_or_else(overflow)?;
+        let version = validate::least_version(&self.index);
+        let header = Header::new(version, &stored_index, json.len() as u64);
+        let header = header.ok_or_else(index_overflow)?;
         let limits = Limits::default();
         validate::validate(&self.index, header.version, header.data_offset, &limits)?;
         Header::read(&header.to_bytes(), &limits)?;
@@ -260,6 +299,13 @@ impl Writer {
             }
         }
         Ok(())
+    }
+}
+
+fn index_overflow() -> FormatError {
+    FormatError::Index {
+        place: "index".to_owned(),
+        problem: Problem::Overflow { what: "the index" },
     }
 }
 

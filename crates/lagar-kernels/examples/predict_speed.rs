@@ -67,7 +67,7 @@ fn predict(chunk: Chunk<'_>) {
     let (stages, transform) = (chunk.stages, chunk.transform);
     chunk
         .cpu
-        .predict_rows(stages, transform, chunk.rows, chunk.scratch, chunk.out);
+        .predict_rows(stages, &[], transform, chunk.rows, chunk.scratch, chunk.out);
 }
 
 fn row_by_row(chunk: Chunk<'_>) {

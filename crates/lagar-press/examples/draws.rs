@@ -1,8 +1,11 @@
 //! Quality over several draws of the random signs, since one draw says little:
 //! `cargo run --release -p lagar-press --example draws -- CHECKPOINT CALIBRATION TEXT SEEDS PRESS…`.
 //!
-//! `PRESS` is `TIERS`, `TIERS:PRIMARY` or `TIERS::DAMPING,…`, such as `2,2`, `2,2:R` (primary tiers are R, RG, RGB)
-//! and `2,2::0.3,0.1`. Presses each with seeds `0..SEEDS` and prints, for every tier, KL to the original and top-1
+//! EFFORT in `--effort=EFFORT`, before the others, is that of the refinement. Divergences on the press's own held-out text
+//! before and after are printed too.
+//!
+//! `PRESS` is `TIERS`, `TIERS:PRIMARY` or `TIERS::DAMPING,…`, such as `2,2`, `2,2:R` (primary tiers are R, RG, RGB),
+//! `2,2::0.3,0.1`, `2.56` (an average) and `2.56bpw` (of the whole file). Presses each with seeds `0..SEEDS` and prints, for every tier, KL to the original and top-1
 //! agreement on the first 12,288 tokens of `TEXT`, each with mean and range, then bits per parameter of the tier's prefix.
 #![allow(clippy::print_stdout)]
 
@@ -10,12 +13,19 @@ use std::path::Path;
 
 use lagar_engine::{Model, ModelOptions};
 use lagar_kernels::{Cpu, Isa};
-use lagar_press::{EvaluationOptions, PressOptions, Request, STAGE_TIERS, Silent, evaluate, press};
+use lagar_press::{
+    EvaluationOptions, PressOptions, Request, STAGE_TIERS, Silent, StageBits, evaluate, press,
+};
 
 const TOKENS: usize = 12_288;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let effort = args.first().and_then(|arg| arg.strip_prefix("--effort="));
+    let effort: Option<u8> = effort.map(str::parse).transpose()?;
+    if effort.is_some() {
+        args.remove(0);
+    }
     let [checkpoint, calibration, text, seeds, presses @ ..] = &args[..] else {
         return Err("usage: draws CHECKPOINT CALIBRATION TEXT SEEDS PRESS…".into());
     };
@@ -32,6 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for seed in 0..seeds {
             let mut options = options.clone();
             options.seed = seed;
+            options.effort = effort.unwrap_or(options.effort);
             let request = Request {
                 checkpoint: Path::new(checkpoint),
                 text: &calibration,
@@ -40,7 +51,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 options,
                 resume: false,
             };
-            press(&cpu, &request, &Silent)?;
+            let report = press(&cpu, &request, &Silent)?;
+            for refined in &report.refinements {
+                println!(
+                    "  seed {seed}, tier {}: {:.4} before, {:.4} after {} steps; {:.1} s in all",
+                    refined.tier,
+                    refined.kl_before,
+                    refined.kl_after,
+                    refined.steps,
+                    report.seconds
+                );
+            }
             for (tier, (kl, agreement, bits)) in tiers.iter().zip(&mut measured) {
                 let pressed = Model::open(&output, Some(tier), &ModelOptions::default())?;
                 let options = EvaluationOptions::new(None, Some(TOKENS));
@@ -65,14 +86,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn parse(text: &str) -> Result<PressOptions, Box<dyn std::error::Error>> {
     let mut fields = text.split(':');
-    let numbers = |field: &str| {
-        field
-            .split(',')
-            .map(str::parse)
-            .collect::<Result<Vec<u8>, _>>()
-    };
-    let tiers = numbers(fields.next().unwrap_or_default())?;
-    let mut options = PressOptions::default().with_tiers(&tiers, false);
+    let tiers = fields.next().unwrap_or_default().split(',').map(str::parse);
+    let tiers = tiers.collect::<Result<Vec<StageBits>, _>>()?;
+    let mut options = PressOptions::default().with_stages(tiers, false);
     if let Some(name) = fields.next().filter(|name| !name.is_empty()) {
         let place = STAGE_TIERS.iter().position(|tier| *tier == name);
         options.primary = Some(place.ok_or("no such tier")?);

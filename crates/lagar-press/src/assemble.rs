@@ -1,7 +1,6 @@
 //! Putting finished units together into a `.lagar` file.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use lagar_codec::Table;
 use lagar_engine::checkpoint::CARRIED_FILES;
@@ -11,20 +10,19 @@ use lagar_format::{
     WindowStage, Writer,
 };
 
-use crate::encode::{Span, StoredLinear, StoredStage, Unit};
+use crate::encode::{Span, StoredLinear, StoredStage, Unit, trellis_table};
 use crate::partial::Key;
 use crate::{PressError, PressOptions};
 
-/// Writes the tiers below `full` to `path`, from the checkpoint's small tensors and the units' files.
-pub(crate) fn assemble_base(
+/// The tiers below `full`, from the checkpoint's small tensors and the units' files.
+pub(crate) fn base(
     checkpoint: &Checkpoint,
     spec: &ModelSpec,
     options: &PressOptions,
     key: &Key,
     source: Vec<SourceFile>,
     units: &[Unit],
-    path: &Path,
-) -> Result<(), PressError> {
+) -> Result<Writer, PressError> {
     let mut writer = Writer::new(Index {
         id: identity(key),
         producer: format!("lagar {}", env!("CARGO_PKG_VERSION")),
@@ -41,15 +39,6 @@ pub(crate) fn assemble_base(
             writer.file(name, bytes);
         }
     }
-    let tables: Vec<usize> = options
-        .tiers
-        .iter()
-        .map(|&bits| {
-            let table = Table::trained(bits, super::press::TRELLIS_WINDOW);
-            writer.table(table_record(table))
-        })
-        .collect();
-
     let mut pressed: HashMap<&str, (usize, &Unit, &StoredLinear)> = HashMap::new();
     for unit in units {
         for site in &unit.sites {
@@ -77,13 +66,7 @@ pub(crate) fn assemble_base(
                 linears.push((tensors.len(), unit, linear));
                 Body::Linear {
                     transform,
-                    stages: vec![window_stage(
-                        &mut writer,
-                        0,
-                        tables[0],
-                        unit,
-                        &linear.stages[0],
-                    )],
+                    stages: window_stages(&mut writer, 0, unit, &linear.stages[0]),
                 }
             }
             (Role::Embedding | Role::Linear, None) => {
@@ -102,38 +85,37 @@ pub(crate) fn assemble_base(
             exact: None,
         });
     }
-    for (&name, &table) in tiers.zip(&tables[1..]) {
+    for &name in tiers {
         let tier = writer.begin_tier(name);
         for &(at, unit, linear) in &linears {
-            let stage = window_stage(&mut writer, tier, table, unit, &linear.stages[tier]);
+            let more = window_stages(&mut writer, tier, unit, &linear.stages[tier]);
             if let Body::Linear { stages, .. } = &mut tensors[at].body {
-                stages.push(stage);
+                stages.extend(more);
             }
         }
     }
     for tensor in tensors {
         writer.tensor(tensor);
     }
-    writer.write(path)?;
-    Ok(())
+    Ok(writer)
 }
 
-/// Adds the parts of a stage to the tier begun last.
-fn window_stage(
-    writer: &mut Writer,
-    tier: usize,
-    table: usize,
-    unit: &Unit,
-    stage: &StoredStage,
-) -> Stage {
-    Stage::Window(WindowStage {
-        tier,
-        table,
-        depths: stage.depths.clone(),
-        codes: writer.part(unit_part(unit, stage.codes)),
-        scales: writer.part(unit_part(unit, stage.scales)),
-        row_scales: vec![writer.part(unit_part(unit, stage.row_scales))],
-    })
+/// Adds the parts of a stage to the tier begun last: a window stage for each depth.
+fn window_stages(writer: &mut Writer, tier: usize, unit: &Unit, stage: &StoredStage) -> Vec<Stage> {
+    let row_scales = writer.part(unit_part(unit, stage.row_scales));
+    let windows = stage.windows.iter().map(|windows| {
+        // Without any, the table is not read.
+        let depth = windows.depths.iter().copied().fold(0, u8::max).max(1);
+        Stage::Window(WindowStage {
+            tier,
+            table: writer.table(table_record(trellis_table(depth))),
+            depths: windows.depths.clone(),
+            codes: writer.part(unit_part(unit, windows.codes)),
+            scales: writer.part(unit_part(unit, windows.scales)),
+            row_scales: vec![row_scales],
+        })
+    });
+    windows.collect()
 }
 
 fn unit_part(unit: &Unit, span: Span) -> PartSource {
@@ -159,6 +141,7 @@ fn settings(options: &PressOptions, key: &Key) -> BTreeMap<String, String> {
         ("calibration_context", options.context.to_string()),
         ("calibration_text", key.text.clone()),
         ("seed", options.seed.to_string()),
+        ("effort", options.effort.to_string()),
         (
             "damping",
             options

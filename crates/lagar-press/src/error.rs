@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::StageBits;
+
 /// Errors of this crate.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -69,6 +71,12 @@ pub enum PressError {
         /// The number of stages.
         stages: usize,
     },
+    /// An effort that is more than there is.
+    #[error("effort {effort}; it is 0 to 3")]
+    Effort {
+        /// What was asked for.
+        effort: u8,
+    },
     /// Dampings that do not fit the stages.
     #[error("dampings {damping:?} for {stages} stages; each stage takes one, not negative")]
     Damping {
@@ -80,8 +88,32 @@ pub enum PressError {
     /// A depth outside 1 to 8.
     #[error("{bits} bits per weight were asked for; 1 to 8 are possible")]
     Bits {
-        /// The depth.
-        bits: u8,
+        /// What was asked for.
+        bits: StageBits,
+    },
+    /// No file is that small.
+    #[error(
+        "tier {tier} cannot have {target} bytes: without any bits for its weights the file already has {floor} ({:.3} bits per parameter)", *.floor as f64 * 8.0 / *.parameters as f64
+    )]
+    BelowFloor {
+        /// The tier.
+        tier: &'static str,
+        /// What was asked for, in bytes.
+        target: u64,
+        /// The least possible.
+        floor: u64,
+        /// Parameters of the checkpoint.
+        parameters: u64,
+    },
+    /// A pressed file would be larger than what it is made from.
+    #[error(
+        "{target} bytes were asked for, but the checkpoint's weights have {original}: `--tiers exact` stores them in less, without any loss"
+    )]
+    AboveOriginal {
+        /// What was asked for, in bytes.
+        target: u64,
+        /// Bytes of the original weights.
+        original: u64,
     },
     /// Work in progress belongs to another press.
     #[error("{}: the unfinished press there has {what}; finish it with the same checkpoint, text and settings, or delete the folder", path.display())]
@@ -132,6 +164,22 @@ pub enum PressError {
         value: f32,
         /// Position in the window of the token that was to be predicted.
         position: usize,
+    },
+    /// A line of a task's file cannot be used.
+    #[error("{}, line {line}: {problem}", path.display())]
+    TaskLine {
+        /// The task's file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A task's file has no examples.
+    #[error("{}: no examples in it; a task has one JSON object on each line", path.display())]
+    EmptyTask {
+        /// The task's file.
+        path: PathBuf,
     },
     /// Two models that are compared do not share a vocabulary.
     #[error(

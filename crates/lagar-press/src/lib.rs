@@ -2,9 +2,11 @@
 //!
 //! [`press()`] streams real text through the original model block by block, sums the second moments
 //! of every linear's input, and codes each weight matrix against them.
-//! [`evaluate()`] says how good a model is, alone or beside its original.
+//! [`evaluate()`] says how good a model is, alone or beside its original; [`score()`] how well it
+//! answers the questions of a task.
 
 mod assemble;
+mod budget;
 mod calibration;
 mod encode;
 mod error;
@@ -16,18 +18,25 @@ mod measure;
 mod options;
 mod partial;
 mod press;
+mod pressing;
 mod progress;
 mod random;
+mod refine;
 mod restore;
 mod source;
+mod stream;
 
 pub use error::PressError;
-pub use evaluate::{Evaluation, EvaluationOptions, PositionRange, Windows, evaluate};
+pub use evaluate::{
+    Answer, Comparison, Evaluation, EvaluationOptions, Evaluations, Example, PositionRange,
+    Question, Task, TaskResult, Windows, evaluate, evaluate_all, score,
+};
 pub use export::{ExportDtype, export};
 pub use measure::{MeasuredText, Measurement};
-pub use options::{PressOptions, STAGE_TIERS};
+pub use options::{PressOptions, STAGE_TIERS, StageBits};
 pub use press::{PressReport, Request, press};
 pub use progress::{Progress, Silent};
+pub use refine::{MOST_EFFORT, Refinement};
 pub use restore::{
     Damage, Difference, Differs, Restored, TierState, Verification, restore, restore_tensor, verify,
 };

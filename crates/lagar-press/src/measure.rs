@@ -58,7 +58,7 @@ pub(crate) fn tiers(
         .map(|name| Model::open(file, Some(name), &ModelOptions::default()))
         .collect::<Result<Vec<_>, _>>()?;
     let models: Vec<&Model> = models.iter().collect();
-    let evaluations = evaluate_windows(cpu, &models, Some(original), &windows, progress)?;
+    let evaluations = evaluate_windows(cpu, &models, Some(original), &windows, progress)?.models;
     let kl_mean = |e: &crate::Evaluation| e.reference.as_ref().map_or(0.0, |r| r.kl_mean);
     Ok(Measurement {
         tokens: evaluations.first().map_or(0, |e| e.tokens),

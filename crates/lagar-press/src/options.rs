@@ -1,9 +1,13 @@
 //! What a press is asked to do.
 
+use std::fmt;
+use std::str::FromStr;
+
 use lagar_codec::MAX_DEPTH;
 use serde::{Deserialize, Serialize};
 
 use crate::PressError;
+use crate::refine::MOST_EFFORT;
 
 /// Names of the tiers that the stages make, in order.
 pub const STAGE_TIERS: [&str; 3] = ["R", "RG", "RGB"];
@@ -16,14 +20,76 @@ const LATE: f32 = 0.1;
 /// An embedding's damping relative to that of other linears.
 const EMBEDDING: f32 = 3.0;
 
+/// How many bits a stage gets.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageBits {
+    /// So many for every weight: 1 to 8.
+    Depth(u8),
+    /// So many for a weight on average, scales not counted; each column group gets a depth of its own, so that as
+    /// little as possible is lost.
+    Average(f64),
+    /// As many as fit into a file that has this length, in bytes, at the end of the stage's tier.
+    FileBytes(u64),
+    /// The same, in bits for each parameter of the model.
+    FileBits(f64),
+}
+
+impl StageBits {
+    fn is_possible(&self) -> bool {
+        match *self {
+            Self::Depth(depth) => (1..=MAX_DEPTH).contains(&depth),
+            Self::Average(average) => average > 0.0 && average <= f64::from(MAX_DEPTH),
+            Self::FileBytes(bytes) => bytes > 0,
+            Self::FileBits(bits) => bits > 0.0 && bits.is_finite(),
+        }
+    }
+}
+
+impl FromStr for StageBits {
+    type Err = String;
+
+    /// Reads what is displayed: `2`, `2.5`, `1200000B`, `2.56bpw`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bits = if let Some(bits) = text.strip_suffix("bpw") {
+            bits.parse().ok().map(Self::FileBits)
+        } else if let Some(bytes) = text.strip_suffix('B') {
+            bytes.parse().ok().map(Self::FileBytes)
+        } else if text.contains('.') {
+            text.parse().ok().map(Self::Average)
+        } else {
+            text.parse().ok().map(Self::Depth)
+        };
+        let bits = bits.filter(|bits: &Self| bits.is_possible());
+        bits.ok_or_else(|| {
+            format!(
+                "`{text}` is neither a depth from 1 to 8, nor an average such as 2.5, nor a length of \
+                 the file such as 2.56bpw or 1200000B"
+            )
+        })
+    }
+}
+
+impl fmt::Display for StageBits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Depth(depth) => write!(f, "{depth}"),
+            // Never without a point: that would be a depth.
+            Self::Average(bits) => write!(f, "{bits:?}"),
+            Self::FileBytes(bytes) => write!(f, "{bytes}B"),
+            Self::FileBits(bits) => write!(f, "{bits}bpw"),
+        }
+    }
+}
+
 /// Settings of a press. Together with the checkpoint, the text and the version they decide every
 /// byte of the result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PressOptions {
-    /// Bits per weight that each stage adds to every linear, the embedding and the output head: 1 to 8,
-    /// for at most three stages. The first makes tier R, the second RG, the third RGB.
-    pub tiers: Vec<u8>,
+    /// Bits that each stage adds to the linears, the embedding and the output head, for at most three
+    /// stages. The first makes tier R, the second RG, the third RGB.
+    pub tiers: Vec<StageBits>,
     /// Whether the exact section follows, tier `full`. Without stages it is the whole file.
     pub exact: bool,
     /// Position in `tiers` of the tier that matters most: earlier stages are coded so that it comes out
@@ -33,8 +99,10 @@ pub struct PressOptions {
     pub tokens: usize,
     /// Positions of a calibration window; the model's own context if that is shorter.
     pub context: usize,
-    /// Seeds the random signs of the input transforms.
+    /// Seeds the random signs of the input transforms, and the order in which refinement reads its text.
     pub seed: u64,
+    /// Work on row scales, norms and biases after rounding: 0 for none, to 3 for a lot.
+    pub effort: u8,
     /// For each stage, the share of the mean diagonal that is added to the diagonal of every Hessian, three
     /// times that for the embedding; by default what measurements found best for the primary tier.
     pub damping: Option<Vec<f32>>,
@@ -43,22 +111,30 @@ pub struct PressOptions {
 impl Default for PressOptions {
     fn default() -> Self {
         Self {
-            tiers: vec![2, 2],
+            tiers: vec![StageBits::Depth(2); 2],
             exact: true,
             primary: None,
             tokens: 131_072,
             context: 2048,
             seed: 0,
+            effort: 1,
             damping: None,
         }
     }
 }
 
 impl PressOptions {
+    /// The options with stages of these depths, and nothing else.
+    #[must_use]
+    pub fn with_tiers(self, tiers: &[u8], exact: bool) -> Self {
+        let stages = tiers.iter().copied().map(StageBits::Depth);
+        self.with_stages(stages.collect(), exact)
+    }
+
     /// The options with these stages, and nothing else.
     #[must_use]
-    pub fn with_tiers(mut self, tiers: &[u8], exact: bool) -> Self {
-        self.tiers = tiers.to_vec();
+    pub fn with_stages(mut self, tiers: Vec<StageBits>, exact: bool) -> Self {
+        self.tiers = tiers;
         self.exact = exact;
         self
     }
@@ -80,7 +156,7 @@ impl PressOptions {
 
     /// As on the command line: `2,2+exact`.
     pub fn recipe(&self) -> String {
-        let stages: Vec<String> = self.tiers.iter().map(u8::to_string).collect();
+        let stages: Vec<String> = self.tiers.iter().map(StageBits::to_string).collect();
         match (stages.is_empty(), self.exact) {
             (true, _) => "exact".to_owned(),
             (false, true) => format!("{}+exact", stages.join(",")),
@@ -95,13 +171,18 @@ impl PressOptions {
                 stages: self.tiers.len(),
             });
         }
-        if let Some(&bits) = self.tiers.iter().find(|b| !(1..=MAX_DEPTH).contains(*b)) {
+        if let Some(&bits) = self.tiers.iter().find(|bits| !bits.is_possible()) {
             return Err(PressError::Bits { bits });
         }
         if self.primary.is_some_and(|tier| tier >= self.tiers.len()) {
             return Err(PressError::Primary {
                 tier: self.primary(),
                 stages: self.tiers.len(),
+            });
+        }
+        if self.effort > MOST_EFFORT {
+            return Err(PressError::Effort {
+                effort: self.effort,
             });
         }
         if let Some(damping) = &self.damping

@@ -96,6 +96,21 @@ impl Partial {
         Ok(partial)
     }
 
+    /// Something that was written there under this name, if it is all there.
+    pub(crate) fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let bytes = fs::read(self.unit(name)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Keeps something for a press that is resumed.
+    pub(crate) fn write<T: Serialize>(&self, name: &str, what: &T) -> Result<(), PressError> {
+        let path = self.unit(name);
+        let temporary = path.with_extension("tmp");
+        let text = serde_json::to_vec(what).expect("plain data serialises");
+        fs::write(&temporary, text).map_err(|e| io_at(&temporary, e))?;
+        Ok(os::replace_atomically(&temporary, &path)?)
+    }
+
     /// Where a unit's file lies.
     pub(crate) fn unit(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.unit"))

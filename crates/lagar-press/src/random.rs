@@ -27,6 +27,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// A number below `n`, which is far below 2^32: uniform but for a share of n / 2^64.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.word()) * n as u128) >> 64) as usize
+    }
+
     pub(crate) fn bit(&mut self) -> bool {
         if self.left == 0 {
             self.bits = self.word();

@@ -125,10 +125,13 @@ fn press_code(error: &PressError) -> u8 {
     match error {
         PressError::Interrupted => INTERRUPTED,
         PressError::Bits { .. }
+        | PressError::BelowFloor { .. }
+        | PressError::AboveOriginal { .. }
         | PressError::NoExact { .. }
         | PressError::NoSuchTensor { .. }
         | PressError::Stages { .. }
         | PressError::Primary { .. }
+        | PressError::Effort { .. }
         | PressError::Damping { .. }
         | PressError::OutputIsInput { .. } => USAGE,
         PressError::NotFinite { .. }
@@ -140,6 +143,8 @@ fn press_code(error: &PressError) -> u8 {
         | PressError::UnknownExact { .. }
         | PressError::TooLarge { .. }
         | PressError::Logits { .. }
+        | PressError::TaskLine { .. }
+        | PressError::EmptyTask { .. }
         | PressError::Vocabulary { .. } => BAD_INPUT,
         PressError::Engine(error) => engine_code(error),
         PressError::Format(error) => format_code(error),

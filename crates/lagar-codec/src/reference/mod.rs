@@ -7,12 +7,14 @@ mod decode;
 mod dense;
 mod matmul;
 mod quantize;
+mod sparse;
 mod viterbi;
 
 pub use decode::{decode_tile, dequantize};
 pub use dense::dense_matmul;
 pub use matmul::{matmul_f32, matmul_int8};
 pub use quantize::quantize_activations;
+pub use sparse::{Sparse, add_product, add_sparse, sparse_matmul};
 pub use viterbi::{RENORMALIZE, encode_block};
 
 use crate::{StageLayout, Table, scale_value};

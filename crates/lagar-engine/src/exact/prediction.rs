@@ -51,9 +51,7 @@ impl Prediction {
         scratch: &mut PredictScratch,
         out: &mut [f32],
     ) {
-        let stages = self.pressed.stages.iter();
-        let stages: Vec<_> = stages.map(|stage| stage.checked_view()).collect();
-        cpu.predict_rows(&stages, &self.pressed.transform, rows, scratch, out);
+        self.pressed.predict(cpu, rows, scratch, out);
     }
 
     pub(crate) fn pressed(&self) -> &Pressed {

@@ -43,6 +43,20 @@ impl BlockWeights {
         .into_iter()
     }
 
+    /// In the order of [`Block::linears`].
+    pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        [
+            &mut self.query,
+            &mut self.key,
+            &mut self.value,
+            &mut self.output,
+            &mut self.gate,
+            &mut self.up,
+            &mut self.down,
+        ]
+        .into_iter()
+    }
+
     /// All linears, for what they are made of.
     pub(super) fn into_linears(self) -> [Linear; 7] {
         [
@@ -66,6 +80,16 @@ impl BlockWeights {
             .map(Vec::as_slice)
     }
 
+    /// In the order of [`Block::norms`].
+    pub(super) fn norms_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        [&mut self.attention_norm]
+            .into_iter()
+            .chain(&mut self.query_norm)
+            .chain(&mut self.key_norm)
+            .chain([&mut self.mlp_norm])
+            .map(Vec::as_mut_slice)
+    }
+
     pub(super) fn is_pressed(&self) -> bool {
         self.linears()
             .any(|linear| matches!(linear.weight, Weight::Pressed(_)))
@@ -73,12 +97,12 @@ impl BlockWeights {
 }
 
 /// What a block's pass works with.
-struct Pass<'a> {
-    cpu: &'a Cpu,
-    layer: usize,
-    n: usize,
-    activations: Activations,
-    observer: &'a mut dyn Observer,
+pub(super) struct Pass<'a> {
+    pub(super) cpu: &'a Cpu,
+    pub(super) layer: usize,
+    pub(super) n: usize,
+    pub(super) activations: Activations,
+    pub(super) observer: &'a mut dyn Observer,
 }
 
 impl Model {
@@ -103,6 +127,20 @@ impl Model {
         cache: &mut KvCache,
         observer: &mut dyn Observer,
     ) -> Result<(), EngineError> {
+        self.layer_in(cpu, layer, x, n, cache, self.activations, observer)
+    }
+
+    /// [`Model::layer`] in this arithmetic.
+    pub(super) fn layer_in(
+        &self,
+        cpu: &Cpu,
+        layer: usize,
+        x: &mut [f32],
+        n: usize,
+        cache: &mut KvCache,
+        activations: Activations,
+        observer: &mut dyn Observer,
+    ) -> Result<(), EngineError> {
         let spec = &self.spec.blocks[layer];
         assert_eq!(x.len(), n * self.spec.hidden, "n × hidden");
         let weights = self.weights.block(cpu, layer)?;
@@ -110,7 +148,7 @@ impl Model {
             cpu,
             layer,
             n,
-            activations: self.activations,
+            activations,
             observer,
         };
         self.scratch.with(|scratch| {
@@ -123,7 +161,9 @@ impl Model {
 
 impl Pass<'_> {
     /// `x += output(attention(norm(x)))`.
-    fn attention(
+    ///
+    /// Rotated queries and keys, and values, stay in the scratch.
+    pub(super) fn attention(
         &mut self,
         spec: &Block,
         weights: &BlockWeights,
@@ -153,9 +193,16 @@ impl Pass<'_> {
             normed,
         );
         let mut input = self.input(ATTENTION_INPUT, normed, &mut scratch.prepared);
-        weights.query.multiply(cpu, &mut input, query);
-        weights.key.multiply(cpu, &mut input, key);
-        weights.value.multiply(cpu, &mut input, value);
+        for (at, (linear, y)) in [
+            (&weights.query, &mut *query),
+            (&weights.key, &mut *key),
+            (&weights.value, &mut *value),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            self.multiply((ATTENTION_INPUT, at), linear, &mut input, y);
+        }
 
         for (x, spec, weight) in [
             (&mut *query, &attention.query_norm, &weights.query_norm),
@@ -190,12 +237,20 @@ impl Pass<'_> {
         };
         cpu.attention(&args, attended);
         let mut input = self.input(ATTENTION_OUTPUT, attended, &mut scratch.prepared);
-        weights.output.multiply(cpu, &mut input, normed);
+        self.multiply((ATTENTION_OUTPUT, 0), &weights.output, &mut input, normed);
         cpu.add(x, normed);
     }
 
     /// `x += down(silu(gate(norm(x))) * up(norm(x)))`.
-    fn mlp(&mut self, spec: &Block, weights: &BlockWeights, x: &mut [f32], scratch: &mut Scratch) {
+    ///
+    /// Both products stay in the scratch.
+    pub(super) fn mlp(
+        &mut self,
+        spec: &Block,
+        weights: &BlockWeights,
+        x: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
         let (cpu, n) = (self.cpu, self.n);
         let Mlp::SwiGlu { gate: inner, .. } = &spec.mlp;
         let normed = room(&mut scratch.normed, x.len());
@@ -205,12 +260,27 @@ impl Pass<'_> {
 
         norm(cpu, &spec.mlp_norm, &weights.mlp_norm, x, normed);
         let mut input = self.input(MLP_INPUT, normed, &mut scratch.prepared);
-        weights.gate.multiply(cpu, &mut input, gate);
-        weights.up.multiply(cpu, &mut input, up);
+        self.multiply((MLP_INPUT, 0), &weights.gate, &mut input, gate);
+        self.multiply((MLP_INPUT, 1), &weights.up, &mut input, up);
         cpu.swiglu(gate, up, activated);
         let mut input = self.input(MLP_OUTPUT, activated, &mut scratch.prepared);
-        weights.down.multiply(cpu, &mut input, normed);
+        self.multiply((MLP_OUTPUT, 0), &weights.down, &mut input, normed);
         cpu.add(x, normed);
+    }
+
+    /// Multiplies by a linear of a site, and shows the products to the observer; the linear is
+    /// named by the place of its site in the block and its own among the site's.
+    fn multiply(
+        &mut self,
+        (place, at): (usize, usize),
+        linear: &Linear,
+        input: &mut Input<'_>,
+        y: &mut [f32],
+    ) {
+        linear.products(self.cpu, input, y);
+        let site = ModelSpec::block_site(self.layer, place);
+        self.observer.output(site, at, y, self.n);
+        linear.add_bias(self.cpu, y, self.n);
     }
 
     /// Shows vectors to the observer and makes them the input of the site's linears.

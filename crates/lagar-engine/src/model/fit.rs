@@ -3,6 +3,7 @@
 use lagar_format::{Body, Container};
 use lagar_kernels::KvFormat;
 
+use super::Model;
 use super::options::{Activations, ModelOptions};
 use super::session::CHUNK;
 use crate::EngineError;
@@ -99,14 +100,44 @@ fn memory(
             .any(|tensor| matches!(tensor.body, Body::Linear { .. }));
     let fast = pressed && options.activations == Activations::Int8;
     let default = if fast { KvFormat::F16 } else { KvFormat::F32 };
-    let context = spec.context.min(CONTEXT);
-    let kv = cache_bytes(spec, options.kv.unwrap_or(default), context);
     Ok(TierMemory {
         tier: index.tiers[tier].name.clone(),
         weights,
-        working: kv + scratch_bytes(spec),
-        context,
+        working: working(spec, options.kv.unwrap_or(default)),
+        context: context(spec),
     })
+}
+
+impl Model {
+    /// Bytes of memory that the model runs in: its weights, and the keys, values and intermediate values of a
+    /// context of its own length, at most 4096 tokens. What [`fit_tier`] counts for the tier of a file.
+    pub fn memory_bytes(&self) -> u64 {
+        let container = self.full_tier_of();
+        let weights = match container {
+            Some(container) => {
+                let tensors = self.spec.tensors();
+                tensors.iter().map(|t| dense(container, t)).sum()
+            }
+            None => self.file_bytes,
+        };
+        weights + working(&self.spec, self.kv)
+    }
+
+    /// The file, where the model is its tier `full`: that is decoded into memory.
+    fn full_tier_of(&self) -> Option<&Container> {
+        let container = self.opened.as_ref()?.stored.container();
+        (container.index().full_tier() == Some(self.tier)).then_some(container)
+    }
+}
+
+/// Tokens of context that are counted.
+fn context(spec: &ModelSpec) -> usize {
+    spec.context.min(CONTEXT)
+}
+
+/// Bytes of all that is not weights.
+fn working(spec: &ModelSpec, kv: KvFormat) -> u64 {
+    cache_bytes(spec, kv, context(spec)) + scratch_bytes(spec)
 }
 
 /// Bytes of a tensor in its own type. (A norm is widened, which is nothing.)

@@ -6,7 +6,7 @@ use lagar_kernels::Cpu;
 
 use super::linear::Input;
 use super::scratch::room;
-use super::{Model, Observer, Session, block};
+use super::{Activations, Model, Observer, Session, block};
 use crate::EngineError;
 
 impl Model {
@@ -54,28 +54,38 @@ impl Model {
     ) -> Result<(), EngineError> {
         assert_eq!(hidden.len(), n * self.spec.hidden, "n × hidden");
         assert_eq!(out.len(), n * self.spec.vocabulary, "n × vocabulary");
-        self.timed(|| {
-            self.scratch.with(|scratch| {
-                let mut input = Input::new(hidden, n, self.activations, &mut scratch.prepared);
-                let pieces = self.weights.head_pieces();
-                if pieces == 1 {
-                    self.weights.head(cpu, 0)?.multiply(cpu, &mut input, out);
-                    return Ok(());
+        self.timed(|| self.head(cpu, hidden, n, self.activations, out))
+    }
+
+    /// [`Model::logits`] in this arithmetic.
+    pub(super) fn head(
+        &self,
+        cpu: &Cpu,
+        hidden: &[f32],
+        n: usize,
+        activations: Activations,
+        out: &mut [f32],
+    ) -> Result<(), EngineError> {
+        self.scratch.with(|scratch| {
+            let mut input = Input::new(hidden, n, activations, &mut scratch.prepared);
+            let pieces = self.weights.head_pieces();
+            if pieces == 1 {
+                self.weights.head(cpu, 0)?.multiply(cpu, &mut input, out);
+                return Ok(());
+            }
+            let mut first = 0;
+            for piece in 0..pieces {
+                let piece = self.weights.head(cpu, piece)?;
+                let width = piece.outputs;
+                let logits = room(&mut scratch.logits, n * width);
+                piece.multiply(cpu, &mut input, logits);
+                let targets = out.chunks_exact_mut(self.spec.vocabulary);
+                for (target, logits) in targets.zip(logits.chunks_exact(width)) {
+                    target[first..first + width].copy_from_slice(logits);
                 }
-                let mut first = 0;
-                for piece in 0..pieces {
-                    let piece = self.weights.head(cpu, piece)?;
-                    let width = piece.outputs;
-                    let logits = room(&mut scratch.logits, n * width);
-                    piece.multiply(cpu, &mut input, logits);
-                    let targets = out.chunks_exact_mut(self.spec.vocabulary);
-                    for (target, logits) in targets.zip(logits.chunks_exact(width)) {
-                        target[first..first + width].copy_from_slice(logits);
-                    }
-                    first += width;
-                }
-                Ok(())
-            })
+                first += width;
+            }
+            Ok(())
         })
     }
 
@@ -218,7 +228,7 @@ impl Model {
         result
     }
 
-    fn check_tokens(&self, tokens: &[u32], first: usize) -> Result<(), EngineError> {
+    pub(super) fn check_tokens(&self, tokens: &[u32], first: usize) -> Result<(), EngineError> {
         let vocabulary = self.spec.vocabulary;
         match tokens
             .iter()

@@ -10,10 +10,10 @@ use lagar_kernels::{Cpu, DenseWeight};
 use super::options::Activations;
 use super::scratch::room;
 use crate::checkpoint::read_f32;
-use crate::stored::Pressed;
+use crate::stored::{Pressed, Stage};
 
 /// `y = W x + b`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Linear {
     pub(super) outputs: usize,
     pub(super) inputs: usize,
@@ -22,7 +22,7 @@ pub(super) struct Linear {
 }
 
 /// A matrix, outputs × inputs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Weight {
     /// Elements as a checkpoint has them.
     Dense {
@@ -54,6 +54,10 @@ pub(super) struct Prepared {
     transformed: Vec<f32>,
     /// `transformed`, rounded to bytes.
     rounded: lagar_codec::Activations,
+    /// n × rank: between the factors of a low-rank stage.
+    between: Vec<f32>,
+    /// `between`, rounded to bytes.
+    between_rounded: lagar_codec::Activations,
 }
 
 impl<'a> Input<'a> {
@@ -90,37 +94,66 @@ impl<'a> Input<'a> {
 }
 
 impl Linear {
-    /// Multiplies; `y` is n × outputs.
+    /// `W x + b`; `y` is n × outputs.
     pub(super) fn multiply(&self, cpu: &Cpu, input: &mut Input<'_>, y: &mut [f32]) {
+        self.products(cpu, input, y);
+        self.add_bias(cpu, y, input.n);
+    }
+
+    /// Adds the bias, if there is one, to `n` vectors.
+    pub(super) fn add_bias(&self, cpu: &Cpu, y: &mut [f32], n: usize) {
+        if let Some(bias) = &self.bias {
+            cpu.add_bias(y, bias, n);
+        }
+    }
+
+    /// `W x`; `y` is n × outputs.
+    pub(super) fn products(&self, cpu: &Cpu, input: &mut Input<'_>, y: &mut [f32]) {
         let n = input.n;
         match &self.weight {
             Weight::Dense { dtype, region } => {
                 let weight = dense(*dtype, region);
                 cpu.dense_matmul(weight, self.outputs, self.inputs, input.x, n, y);
             }
-            Weight::Pressed(Pressed { transform, stages }) => {
-                input.prepare(cpu, transform);
-                for (i, stage) in stages.iter().enumerate() {
+            Weight::Pressed(pressed) => {
+                input.prepare(cpu, &pressed.transform);
+                let (x, activations) = (input.x, input.activations);
+                let Prepared {
+                    transformed,
+                    rounded,
+                    between,
+                    between_rounded,
+                    ..
+                } = &mut *input.prepared;
+                let transformed = &transformed[..n * pressed.transform.padded_width()];
+                let multiply = |stage: &Stage, x: &[f32], rounded: &_, y: &mut [f32], add| {
                     let stage = stage.checked_view();
-                    match input.activations {
-                        Activations::Int8 => {
-                            cpu.window_matmul_int8(&stage, &input.prepared.rounded, y, i > 0);
-                        }
-                        Activations::F32 => {
-                            let x = &input.prepared.transformed[..n * transform.padded_width()];
-                            cpu.window_matmul_f32(&stage, x, n, y, i > 0);
-                        }
+                    match activations {
+                        Activations::Int8 => cpu.window_matmul_int8(&stage, rounded, y, add),
+                        Activations::F32 => cpu.window_matmul_f32(&stage, x, n, y, add),
                     }
+                };
+                for (i, stage) in pressed.stages.iter().enumerate() {
+                    multiply(stage, transformed, rounded, y, i > 0);
+                }
+                for low_rank in &pressed.low_rank {
+                    let rank = low_rank.rank();
+                    let between = room(between, n * rank);
+                    multiply(&low_rank.v, transformed, rounded, between, false);
+                    if activations == Activations::Int8 {
+                        cpu.quantize(between, n, rank, between_rounded);
+                    }
+                    multiply(&low_rank.u, between, between_rounded, y, true);
+                }
+                for stage in &pressed.sparse {
+                    cpu.sparse_matmul(&stage.checked_view(), x, n, y);
                 }
             }
-        }
-        if let Some(bias) = &self.bias {
-            cpu.add_bias(y, bias, n);
         }
     }
 
     /// Writes rows of the weight, in the space of `x`; `out` is rows × inputs. A pressed weight
-    /// gives `Σ stages` of the row, taken back through `Tᵀ`.
+    /// gives the sum of the stages of the row, taken back through `Tᵀ`, and what is sparse.
     pub(super) fn rows(&self, cpu: &Cpu, rows: &[u32], scratch: &mut RowScratch, out: &mut [f32]) {
         match &self.weight {
             Weight::Dense { dtype, region } => {
@@ -128,7 +161,12 @@ impl Linear {
                     read_f32(*dtype, region, *row as usize * self.inputs, out);
                 }
             }
-            Weight::Pressed(Pressed { transform, stages }) => {
+            Weight::Pressed(Pressed {
+                transform,
+                stages,
+                low_rank,
+                sparse,
+            }) => {
                 let len = rows.len() * transform.padded_width();
                 let sum = room(&mut scratch.sum, len);
                 for (i, stage) in stages.iter().enumerate() {
@@ -143,7 +181,16 @@ impl Linear {
                         }
                     }
                 }
+                for low_rank in low_rank {
+                    let u = room(&mut scratch.term, rows.len() * low_rank.rank());
+                    cpu.window_rows(&low_rank.u.checked_view(), rows, u);
+                    let v = low_rank.dense_v(cpu);
+                    cpu.add_product(u, v, low_rank.rank(), transform.padded_width(), sum);
+                }
                 cpu.transform_transpose(transform, sum, rows.len(), out);
+                for stage in sparse {
+                    cpu.add_sparse_rows(&stage.checked_view(), rows, out);
+                }
             }
         }
     }

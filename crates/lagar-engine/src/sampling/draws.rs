@@ -6,26 +6,26 @@
 /// 2014), whose state is a counter: number `n` of a seed's stream is the seed of a position's. The
 /// seed is mixed first, so that neighbouring seeds do not give shifted copies of one stream.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Draws {
+pub(crate) struct Draws {
     start: u64,
 }
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Draws {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             start: mix(seed ^ GOLDEN),
         }
     }
 
     /// The draws of one position.
-    pub(super) fn at(self, position: u64) -> Self {
+    pub(crate) fn at(self, position: u64) -> Self {
         Self::new(self.number(position))
     }
 
     /// Uniform in (0, 1), an odd multiple of 2^-53.
-    pub(super) fn uniform(self, token: u32) -> f64 {
+    pub(crate) fn uniform(self, token: u32) -> f64 {
         let bits = self.number(token.into()) >> 12;
         (bits as f64 + 0.5) * (1.0 / (1_u64 << 52) as f64)
     }

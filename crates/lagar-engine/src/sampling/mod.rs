@@ -5,5 +5,6 @@ mod exponential;
 mod options;
 mod sampler;
 
+pub(crate) use draws::Draws;
 pub use options::SamplingOptions;
 pub use sampler::{Sampler, most_likely};

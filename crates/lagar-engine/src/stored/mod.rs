@@ -17,7 +17,7 @@ use lagar_format::{Container, FormatError, Levels, PartId, Region, TableRecord, 
 
 use crate::EngineError;
 pub(crate) use spare::Spare;
-pub(crate) use stage::{Pressed, Stage};
+pub(crate) use stage::{LowRank, Pressed, Sparse, Stage};
 pub(crate) use tier::{Form, PartRange, Take, Tier, element_range};
 
 /// Where the bytes of parts come from.

@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
-use lagar_codec::StageLayout;
-use lagar_format::{Blob, Body, Coding, Dtype, ExactBody, PartId, TensorRecord, WindowStage};
+use lagar_codec::{SparseLayout, StageLayout};
+use lagar_format::{
+    Blob, Body, Coding, Dtype, ExactBody, LowRankStage, PartId, SparseStage, TensorRecord,
+    WindowStage,
+};
 
-use super::{PartBytes, Pressed, Stage, Stored};
+use super::{LowRank, PartBytes, Pressed, Sparse, Stage, Stored};
 use crate::EngineError;
 use crate::exact::ExactTensor;
 
@@ -135,47 +138,71 @@ impl<'a, P: PartBytes> Tier<'a, P> {
         take: &Take,
     ) -> Result<Pressed, EngineError> {
         let name = &record.name;
-        let mut used = Vec::new();
-        for stage in self.stages(name, stages)? {
-            used.push(self.stage(record, stage, take)?);
+        let [rows, cols] = self.matrix(record)?;
+        let (mut windows, mut low_rank, mut sparse) = (Vec::new(), Vec::new(), Vec::new());
+        for stage in self.of_tier(stages) {
+            match stage {
+                lagar_format::Stage::Window(stage) => {
+                    windows.push(self.window(name, rows, cols, stage, take)?);
+                }
+                lagar_format::Stage::LowRank(stage) => {
+                    let rank = stage.rank as usize;
+                    let v = self.window(name, rank, cols, &stage.v, &Take::All)?;
+                    let u = self.window(name, rows, rank, &stage.u, take)?;
+                    low_rank.push(LowRank::new(v, u));
+                }
+                lagar_format::Stage::Sparse(stage) => {
+                    sparse.push(self.sparse(name, rows, cols, stage, take)?);
+                }
+                _ => return Err(self.unknown_stage(name)),
+            }
         }
-        if used.is_empty() {
+        if windows.is_empty() {
             return Err(self.nothing(name, "has no stage"));
         }
         Ok(Pressed {
             transform: self.stored.transform(name, transform)?,
-            stages: used,
+            stages: windows,
+            low_rank,
+            sparse,
         })
     }
 
     /// The stages of this tier and those below.
-    fn stages<'s>(
+    fn of_tier<'s>(
         &self,
-        name: &str,
         stages: &'s [lagar_format::Stage],
-    ) -> Result<Vec<&'s WindowStage>, EngineError> {
-        let mut used = Vec::new();
-        for stage in stages {
-            match stage {
-                lagar_format::Stage::Window(stage) if stage.tier <= self.tier => used.push(stage),
-                lagar_format::Stage::Window(_) => {}
-                _ => {
-                    let problem = "has a stage of a kind not known here";
-                    return Err(self.stored.fault(name, problem));
-                }
-            }
-        }
-        Ok(used)
+    ) -> impl Iterator<Item = &'s lagar_format::Stage> {
+        let tier = self.tier;
+        stages.iter().filter(move |stage| stage.tier() <= tier)
     }
 
-    fn stage(
+    fn unknown_stage(&self, name: &str) -> EngineError {
+        let problem = "has a stage of a kind not known here";
+        self.stored.fault(name, problem)
+    }
+
+    /// Rows and columns of a tensor that has stages.
+    fn matrix(&self, record: &TensorRecord) -> Result<[usize; 2], EngineError> {
+        match record.shape.as_slice() {
+            &[rows, cols] => Ok([rows as usize, cols as usize]),
+            _ => {
+                let problem = "has stages, but is no matrix";
+                Err(self.stored.fault(&record.name, problem))
+            }
+        }
+    }
+
+    fn window(
         &self,
-        record: &TensorRecord,
+        name: &str,
+        rows: usize,
+        cols: usize,
         stage: &WindowStage,
         take: &Take,
     ) -> Result<Stage, EngineError> {
-        let name = &record.name;
-        let (layout, [codes, scales, row_scales]) = self.stage_ranges(record, stage, take)?;
+        let (layout, [codes, scales, row_scales]) =
+            self.window_ranges(name, rows, cols, stage, take)?;
         let part = |(id, bytes)| self.parts.range(id, bytes);
         let loaded = Stage {
             table: self.stored.table(name, stage.table)?,
@@ -201,17 +228,15 @@ impl<'a, P: PartBytes> Tier<'a, P> {
     }
 
     /// The layout of what is taken of a stage, and its codes, scales and row scales.
-    fn stage_ranges(
+    fn window_ranges(
         &self,
-        record: &TensorRecord,
+        name: &str,
+        rows: usize,
+        cols: usize,
         stage: &WindowStage,
         take: &Take,
     ) -> Result<(StageLayout, [PartRange; 3]), EngineError> {
-        let name = &record.name;
-        let &[rows, cols] = record.shape.as_slice() else {
-            return Err(self.stored.fault(name, "has stages, but is no matrix"));
-        };
-        let whole = StageLayout::new(rows as usize, cols as usize, &stage.depths);
+        let whole = StageLayout::new(rows, cols, &stage.depths);
         let whole = whole.map_err(self.stored.code_fault(name))?;
         let (layout, [codes, scales, row_scales]) = whole.strip(take.rows(whole.rows()));
         let last = self.latest(name, &stage.row_scales)?;
@@ -223,8 +248,58 @@ impl<'a, P: PartBytes> Tier<'a, P> {
         Ok((layout, ranges))
     }
 
-    /// The bytes that this tier's form of a tensor is made of, those of its transform left out: of
-    /// each stage codes, scales and row scales, in this order, then those of the exact section.
+    fn sparse(
+        &self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        stage: &SparseStage,
+        take: &Take,
+    ) -> Result<Sparse, EngineError> {
+        let (layout, [gaps, values]) = self.sparse_ranges(name, rows, cols, stage, take)?;
+        let part = |(id, bytes)| self.parts.range(id, bytes);
+        let loaded = Sparse {
+            layout,
+            gaps: part(gaps)?,
+            values: part(values)?,
+        };
+        if let Err(error) = loaded.view() {
+            return Err(self.stored.fault(name, error.to_string()));
+        }
+        if *take != Take::Unread {
+            let bands = 0..loaded.layout.bands();
+            let checked = loaded.layout.check(bands, &loaded.gaps, &loaded.values);
+            checked.map_err(self.stored.code_fault(name))?;
+        }
+        Ok(loaded)
+    }
+
+    /// The layout of what is taken of a sparse stage, and its gaps and values.
+    fn sparse_ranges(
+        &self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        stage: &SparseStage,
+        take: &Take,
+    ) -> Result<(SparseLayout, [PartRange; 2]), EngineError> {
+        // From the mapped file, also where the entries are read from the disk: they say what to read.
+        let counts = self.stored.part(stage.counts)?;
+        let whole = SparseLayout::new(rows, cols, stage.gap_bytes, &counts);
+        let whole = whole.map_err(self.stored.code_fault(name))?;
+        let (counted, held) = (whole.values_len(), self.part_len(stage.values));
+        if counted != held {
+            let problem = format!(
+                "has a sparse stage whose counts make {counted} bytes of values, but {held} are there"
+            );
+            return Err(self.stored.fault(name, problem));
+        }
+        let (layout, [gaps, values]) = whole.strip(take.rows(rows));
+        Ok((layout, [(stage.gaps, gaps), (stage.values, values)]))
+    }
+
+    /// The bytes that this tier's form of a tensor is made of, those of its transform and the counts of
+    /// sparse stages left out: those of its stages, then those of the exact section.
     pub(crate) fn ranges_of(
         &self,
         record: &'a TensorRecord,
@@ -251,16 +326,35 @@ impl<'a, P: PartBytes> Tier<'a, P> {
         }
     }
 
+    /// Of each window stage codes, scales and row scales; then the same of both factors, `v` and `u`, of
+    /// each low-rank stage; then the gaps and values of each sparse stage.
     fn ranges_of_stages(
         &self,
         record: &TensorRecord,
         stages: &[lagar_format::Stage],
         take: &Take,
     ) -> Result<Vec<PartRange>, EngineError> {
-        let mut ranges = Vec::new();
-        for stage in self.stages(&record.name, stages)? {
-            ranges.extend(self.stage_ranges(record, stage, take)?.1);
+        let name = &record.name;
+        let [rows, cols] = self.matrix(record)?;
+        let (mut ranges, mut factors, mut sparse) = (Vec::new(), Vec::new(), Vec::new());
+        for stage in self.of_tier(stages) {
+            match stage {
+                lagar_format::Stage::Window(stage) => {
+                    ranges.extend(self.window_ranges(name, rows, cols, stage, take)?.1);
+                }
+                lagar_format::Stage::LowRank(LowRankStage { rank, v, u }) => {
+                    let rank = *rank as usize;
+                    factors.extend(self.window_ranges(name, rank, cols, v, &Take::All)?.1);
+                    factors.extend(self.window_ranges(name, rows, rank, u, take)?.1);
+                }
+                lagar_format::Stage::Sparse(stage) => {
+                    sparse.extend(self.sparse_ranges(name, rows, cols, stage, take)?.1);
+                }
+                _ => return Err(self.unknown_stage(name)),
+            }
         }
+        ranges.extend(factors);
+        ranges.extend(sparse);
         Ok(ranges)
     }
 

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lagar_codec::{GROUP, StageLayout, Table, Transform};
+use lagar_codec::{GROUP, StageLayout, Table, Transform, pack_sparse};
 use lagar_engine::{Checkpoint, Role};
 use lagar_format::{
-    Body, Dtype, Index, Levels, Stage, TableRecord, TensorRecord, TransformRecord, WindowStage,
-    Writer,
+    Body, Dtype, Index, Levels, LowRankStage, SparseStage, Stage, TableRecord, TensorRecord,
+    TransformRecord, WindowStage, Writer,
 };
 
 /// What to write; the default is one tier of 2 bits.
@@ -17,6 +17,8 @@ pub(crate) struct Recipe {
     pub(crate) depths: Vec<u8>,
     /// Group 0 of every stage has depth 0.
     pub(crate) with_empty_groups: bool,
+    /// The last tier of every linear has a sparse stage and a low-rank one too.
+    pub(crate) with_all_kinds: bool,
     /// A `config.json` to store instead of the checkpoint's.
     pub(crate) config: Option<String>,
 }
@@ -26,6 +28,7 @@ impl Default for Recipe {
         Self {
             depths: vec![2],
             with_empty_groups: false,
+            with_all_kinds: false,
             config: None,
         }
     }
@@ -126,6 +129,12 @@ pub(crate) fn writer(folder: &Path, recipe: &Recipe, keep: impl Fn(&str) -> bool
                     .entry(name.clone())
                     .or_insert((transforms[site], Vec::new()));
                 body.1.push(stage);
+                if recipe.with_all_kinds && tier + 1 == recipe.depths.len() {
+                    body.1
+                        .push(add_low_rank(&mut writer, &mut random, rows, cols, tier));
+                    body.1
+                        .push(add_sparse(&mut writer, &mut random, rows, cols, tier));
+                }
             }
         }
     }
@@ -183,6 +192,59 @@ fn add_transform(writer: &mut Writer, transform: &Transform) -> usize {
         signs: writer.part(signs),
     };
     writer.transform(record)
+}
+
+/// A product of rank 16 at 8 bits.
+fn add_low_rank(
+    writer: &mut Writer,
+    random: &mut Random,
+    rows: usize,
+    cols: usize,
+    tier: usize,
+) -> Stage {
+    let table = Table::trained(8, 8);
+    let id = writer.table(record(table));
+    let mut factor = |rows: usize, cols: usize| {
+        let depths = vec![8; cols.next_multiple_of(4).div_ceil(GROUP)];
+        let layout = StageLayout::new(rows, cols, &depths).unwrap();
+        // Of the size that keeps a vector's length, whatever the rank.
+        add_stage(writer, random, &layout, tier, id, table.sigma())
+    };
+    Stage::LowRank(LowRankStage {
+        rank: 16,
+        v: factor(16, cols),
+        u: factor(rows, 16),
+    })
+}
+
+/// One entry in about 40, none in some rows.
+fn add_sparse(
+    writer: &mut Writer,
+    random: &mut Random,
+    rows: usize,
+    cols: usize,
+    tier: usize,
+) -> Stage {
+    let entries: Vec<Vec<(u32, u16)>> = (0..rows)
+        .map(|_| {
+            let columns = (0..cols as u32).filter(|_| random.next() < 6);
+            let columns: Vec<u32> = columns.collect();
+            let mut value =
+                || half::f16::from_f32(f32::from(random.next() as i8) / 128.0).to_bits();
+            columns
+                .into_iter()
+                .map(|column| (column, value()))
+                .collect()
+        })
+        .collect();
+    let packed = pack_sparse(&entries).unwrap();
+    Stage::Sparse(SparseStage {
+        tier,
+        gap_bytes: packed.gap_bytes,
+        counts: writer.part(packed.counts),
+        gaps: writer.part(packed.gaps),
+        values: writer.part(packed.values),
+    })
 }
 
 fn add_stage(

@@ -207,28 +207,4 @@ impl Checker<'_> {
             }
         }
     }
-
-    /// A file of version 1 has nothing that version 2 brought.
-    pub(super) fn first_version(&self) -> Result<(), FormatError> {
-        let newer = |place: String| {
-            let problem = Problem::NewerVersion { needed: 2 };
-            Err(invalid(place, problem))
-        };
-        for (number, file) in self.index.source.iter().enumerate() {
-            if !file.segments.is_empty() || file.name.contains('/') {
-                return newer(format!("source[{number}] {:?}", file.name));
-            }
-        }
-        for (number, tier) in self.index.tiers.iter().enumerate() {
-            if tier.name == FULL_TIER {
-                return newer(format!("tiers[{number}] {:?}", tier.name));
-            }
-        }
-        for (number, tensor) in self.index.tensors.iter().enumerate() {
-            if tensor.exact.is_some() || tensor.body == Body::Exact {
-                return newer(format!("tensors[{number}] {:?}", tensor.name));
-            }
-        }
-        Ok(())
-    }
 }

@@ -2,14 +2,17 @@
 
 mod exact;
 mod layout;
+mod stage;
 mod tensor;
 mod text;
+mod version;
 
 use std::collections::HashSet;
 
 use crate::{FormatError, Index, Limits, Part, PartId, Problem};
 
 pub(crate) use text::unique_keys;
+pub(crate) use version::least_version;
 
 type Check = Result<(), Problem>;
 
@@ -22,9 +25,7 @@ pub(crate) fn validate(
 ) -> Result<(), FormatError> {
     let checker = Checker { index, limits };
     counts(index, limits)?;
-    if version < 2 {
-        checker.first_version()?;
-    }
+    version::check(index, version)?;
     describe(index, limits)?;
     checker.layout(data_offset)?;
     each(

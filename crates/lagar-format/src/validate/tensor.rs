@@ -2,18 +2,7 @@
 
 use super::{Check, Checker, expect, reference};
 use crate::index::elements;
-use crate::{
-    Body, Levels, PartId, Problem, Stage, TableRecord, TensorRecord, TransformRecord, WindowStage,
-};
-
-/// Columns that share a depth, and rows of a tile.
-const GROUP: u64 = 128;
-const TILE_ROWS: u64 = 256;
-/// Rows are padded to 16, columns to 4.
-const ROW_UNIT: u64 = 16;
-const BLOCK_COLS: u64 = 4;
-/// Zero bytes at the end of the codes, so that vector loads may overrun.
-const CODES_TAIL: u128 = 64;
+use crate::{Body, Levels, PartId, Problem, Stage, TableRecord, TensorRecord, TransformRecord};
 
 impl Checker<'_> {
     pub(super) fn transform(&self, record: &TransformRecord) -> Check {
@@ -109,86 +98,30 @@ impl Checker<'_> {
             .part(record.permutation)?
             .tier
             .max(self.part(record.signs)?.tier);
-        for Stage::Window(stage) in stages {
-            if stage.tier < lowest {
-                return Err(Problem::WrongTier {
-                    part: stage.codes,
-                    found: stage.tier,
-                    allowed: format!("{lowest} or more, after its transform and earlier stages"),
-                });
+        if !matches!(stages[0], Stage::Window(_)) {
+            return Err(Problem::FirstStage);
+        }
+        for stage in stages {
+            let tier = stage.tier();
+            let wrong = |allowed| {
+                Err(Problem::WrongTier {
+                    part: stage.parts()[0],
+                    found: tier,
+                    allowed,
+                })
+            };
+            if tier < lowest {
+                let after = "or more, after its transform and earlier stages";
+                return wrong(format!("{lowest} {after}"));
             }
             // The exact section refines nothing: it replaces.
-            if self.index.full_tier() == Some(stage.tier) {
-                return Err(Problem::WrongTier {
-                    part: stage.codes,
-                    found: stage.tier,
-                    allowed: "below the exact section's tier".to_owned(),
-                });
+            if self.index.full_tier() == Some(tier) {
+                return wrong("below the exact section's tier".to_owned());
             }
-            lowest = stage.tier;
-            self.window(rows, cols, stage)?;
+            lowest = tier;
+            self.stage(rows, cols, stage)?;
         }
         Ok(())
-    }
-
-    fn window(&self, rows: u64, cols: u64, stage: &WindowStage) -> Check {
-        let tables = &self.index.tables;
-        let Some(table) = tables.get(stage.table) else {
-            return Err(reference("table", stage.table, tables.len()));
-        };
-        let row_scales = stage.row_scales.first().ok_or(Problem::Missing)?;
-        for id in [stage.codes, stage.scales, *row_scales] {
-            let found = self.part(id)?.tier;
-            if found != stage.tier {
-                let allowed = format!("{}, that of its stage", stage.tier);
-                return Err(Problem::WrongTier {
-                    part: id,
-                    found,
-                    allowed,
-                });
-            }
-        }
-        // Fits: rows × cols is within 64 bits.
-        let padded_rows = u128::from(rows.div_ceil(ROW_UNIT)) * u128::from(ROW_UNIT);
-        let padded_cols = u128::from(cols.div_ceil(BLOCK_COLS)) * u128::from(BLOCK_COLS);
-        let groups = padded_cols.div_ceil(GROUP.into());
-        if stage.depths.len() as u128 != groups {
-            let (what, value) = ("number of depths", stage.depths.len() as u64);
-            return Err(Problem::Mismatch {
-                what,
-                value,
-                expected: groups as u64,
-            });
-        }
-        let (mut used, mut coded_cols) = (0u128, 0u128);
-        for (group, &depth) in stage.depths.iter().enumerate() {
-            if depth == 0 {
-                continue;
-            }
-            if depth != table.depth {
-                let allowed = "0 or the depth of the stage's table";
-                return Err(Problem::Range {
-                    what: "a depth",
-                    value: depth.into(),
-                    allowed,
-                });
-            }
-            used += 1;
-            coded_cols += (padded_cols - group as u128 * u128::from(GROUP)).min(GROUP.into());
-        }
-        let tiles = padded_rows.div_ceil(TILE_ROWS.into()) * used;
-        let streams = padded_rows * coded_cols / 8 * u128::from(table.depth);
-        self.part_bytes(
-            "bytes of the codes",
-            stage.codes,
-            tiles + streams + CODES_TAIL,
-        )?;
-        self.part_bytes("bytes of the scales", stage.scales, padded_rows * used)?;
-        self.by_tier(
-            "bytes of the row scales",
-            &stage.row_scales,
-            padded_rows * 2,
-        )
     }
 
     pub(super) fn part_bytes(&self, what: &'static str, id: PartId, expected: u128) -> Check {
@@ -197,7 +130,7 @@ impl Checker<'_> {
     }
 
     /// Parts of strictly ascending tiers, each of the same length.
-    fn by_tier(&self, what: &'static str, ids: &[PartId], bytes: u128) -> Check {
+    pub(super) fn by_tier(&self, what: &'static str, ids: &[PartId], bytes: u128) -> Check {
         if ids.is_empty() {
             return Err(Problem::Missing);
         }

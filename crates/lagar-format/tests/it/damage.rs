@@ -136,15 +136,15 @@ fn other_files_and_later_versions_are_told_apart() {
         FormatError::Truncated { len: 0, .. }
     ));
     let mut later = sample::write(sample::writer());
-    later[8] = 3;
+    later[8] = 4;
     let error = open(later).unwrap_err();
     assert!(
         matches!(
             error,
             FormatError::Version {
-                found: 3,
+                found: 4,
                 oldest: 1,
-                newest: 2
+                newest: 3
             }
         ),
         "{error}"

@@ -557,7 +557,7 @@ fn an_index_that_is_not_of_this_version_is_refused() {
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("accepted"),
     };
-    assert!(refused(json.replace("\"window\":{", "\"sparse\":{")).contains("sparse"));
+    assert!(refused(json.replace("\"window\":{", "\"sparce\":{")).contains("sparce"));
     assert!(
         refused(json.replace("\"id\":", "\"\\u001b[2Jnew\":1,\"id\":")).contains("unknown field")
     );

@@ -8,7 +8,7 @@ pub(crate) type NewNumber = (prop::sample::Index, u64);
 
 /// A file of this JSON text and these sections, with every checksum in order.
 pub(crate) fn encode(json: &[u8], data: &[u8]) -> Vec<u8> {
-    encode_version(2, json, data)
+    encode_version(lagar_format::VERSION as u8, json, data)
 }
 
 /// A file of this version.

@@ -6,6 +6,7 @@ mod exact;
 mod golden;
 mod hostile;
 mod index_file;
+mod kinds;
 mod part_reader;
 mod round_trip;
 mod sample;

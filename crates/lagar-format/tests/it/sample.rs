@@ -1,9 +1,9 @@
 //! A small file with everything that a file can hold.
 
 use lagar_format::{
-    Blob, Body, Coding, Container, Dtype, Exact, ExactBody, Index, Levels, Limits, PIECE_BYTES,
-    Region, Segment, SourceFile, Stage, TableRecord, TensorRecord, TransformRecord, WindowStage,
-    Writer, compress,
+    Blob, Body, Coding, Container, Dtype, Exact, ExactBody, Index, Levels, Limits, LowRankStage,
+    PIECE_BYTES, Region, Segment, SourceFile, SparseStage, Stage, TableRecord, TensorRecord,
+    TransformRecord, WindowStage, Writer, compress,
 };
 
 /// Bytes that differ from part to part and from place to place.
@@ -128,6 +128,52 @@ pub(crate) fn writer() -> Writer {
         },
         exact: None,
     });
+    writer
+}
+
+/// The sample with stages of every kind: its linear has a sparse and a low-rank one in the second tier.
+pub(crate) fn kinds_writer() -> Writer {
+    let mut writer = writer();
+    let table = writer.table(TableRecord {
+        depth: 8,
+        window: 8,
+        levels: Levels::Free((0..=255u8).map(|i| i.wrapping_sub(128) as i8).collect()),
+    });
+    // Three entries in row 0, one in row 17.
+    let mut counts = vec![0u8; 64];
+    (counts[0], counts[34]) = (3, 1);
+    let sparse = SparseStage {
+        tier: 1,
+        gap_bytes: 1,
+        counts: writer.part(counts),
+        gaps: writer.part(vec![200, 0, 97, 7]),
+        values: writer.part(
+            [0x3c00u16, 0xbc00, 0x7bff, 1]
+                .map(u16::to_le_bytes)
+                .concat(),
+        ),
+    };
+    let v = WindowStage {
+        tier: 1,
+        table,
+        depths: vec![8; 3],
+        codes: writer.part(codes(11, &[16 * 128, 16 * 128, 16 * 44])),
+        scales: writer.part(fill(12, 48)),
+        row_scales: vec![writer.part(row_scales(16))],
+    };
+    let u = WindowStage {
+        tier: 1,
+        table,
+        depths: vec![8],
+        codes: writer.part(codes(13, &[32 * 16])),
+        scales: writer.part(fill(14, 32)),
+        row_scales: vec![writer.part(row_scales(32))],
+    };
+    let Body::Linear { stages, .. } = &mut writer.index_mut().tensors[0].body else {
+        panic!("the first tensor is a linear");
+    };
+    stages.push(Stage::Sparse(sparse));
+    stages.push(Stage::LowRank(LowRankStage { rank: 16, v, u }));
     writer
 }
 

@@ -1,6 +1,8 @@
-//! Float operations: norms, activations, attention, and products of dense matrices.
+//! Float operations: norms, activations, attention, and products of dense matrices; and the way back
+//! through them.
 
 mod attention;
+mod backward;
 mod dense;
 mod exp;
 mod kv;
@@ -10,5 +12,6 @@ mod rows;
 mod tests;
 
 pub use attention::AttentionArgs;
+pub use backward::AttentionBackward;
 pub use dense::DenseWeight;
 pub use kv::{KvCache, KvFormat};

@@ -35,7 +35,9 @@ impl Cpu {
     /// If the length is not a multiple of `width`.
     pub fn softmax(&self, x: &mut [f32], width: usize) {
         assert_eq!(x.len() % width.max(1), 0, "whole rows of {width}");
-        self.rows(x, width, |_, row| self.isa().dispatch(Softmax { row }));
+        self.rows(x, width, |_, row| {
+            self.isa().dispatch(Softmax { row });
+        });
     }
 
     /// `out = silu(gate) · up`.
@@ -135,10 +137,24 @@ pub(super) struct Softmax<'a> {
     pub(super) row: &'a mut [f32],
 }
 
+/// What a softmax divided by: e^`largest` · `sum`.
+#[derive(Clone, Copy)]
+pub(super) struct Normalizer {
+    largest: f32,
+    sum: f32,
+}
+
+impl Normalizer {
+    /// Its logarithm.
+    pub(super) fn log_sum(self) -> f64 {
+        f64::from(self.largest) + f64::from(self.sum).ln()
+    }
+}
+
 impl Kernel for Softmax<'_> {
-    type Output = ();
+    type Output = Normalizer;
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, s: S) -> Normalizer {
         let (whole, rest) = self.row.as_chunks_mut::<LANES>();
         // The last lanes repeat what the row has, or nothing: they cannot change the largest.
         let mut largest = s.splat(f32::NEG_INFINITY);
@@ -147,7 +163,8 @@ impl Kernel for Softmax<'_> {
         }
         let last = s.mask_from_bits(((1u32 << rest.len()) - 1) as u16);
         let rest_values = s.select(last, s.load_partial(rest), s.splat(f32::NEG_INFINITY));
-        let largest = s.splat(s.largest(s.max(rest_values, largest)));
+        let normalizer = s.largest(s.max(rest_values, largest));
+        let largest = s.splat(normalizer);
         let mut sum = s.splat(0.0);
         for x in whole.iter_mut() {
             let e = exp(s, s.sub(s.load(x), largest));
@@ -162,6 +179,10 @@ impl Kernel for Softmax<'_> {
             s.store(s.mul(s.load(x), factor), x);
         }
         s.store_partial(s.mul(e, factor), rest);
+        Normalizer {
+            largest: normalizer,
+            sum,
+        }
     }
 }
 

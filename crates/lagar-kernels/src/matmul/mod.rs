@@ -5,7 +5,11 @@
 //! [`Cpu::window_matmul_f32`] takes `T x` as it is. All return the bits of [`lagar_codec::reference`],
 //! on every instruction set, for any number of threads and in any batch.
 //!
-//! [`Cpu::predict_rows`] undoes the transform instead: it gives `Ŵ T`, chunk by chunk.
+//! [`Cpu::sparse_matmul`] adds the product of a [`SparseStage`] with the vectors as they were before the
+//! transform. A low-rank stage is two products, that of its second factor being rounded in between.
+//!
+//! [`Cpu::predict_rows`] undoes the transform instead: it gives `Ŵ T`, chunk by chunk, to which
+//! [`Cpu::add_sparse`] adds what is sparse.
 //!
 //! Integer work, decoding windows and dot products, is written per instruction set
 //! ([`tile::Ops`]) and exact; float work is written once over [`crate::simd::Simd`].
@@ -17,11 +21,13 @@ mod avx512;
 mod float32;
 mod int8;
 mod lookup;
+mod low_rank;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
 mod predict;
 mod rows;
+mod sparse;
 mod stage;
 mod tasks;
 #[cfg(test)]
@@ -36,7 +42,8 @@ use lagar_codec::Activations;
 use crate::{Cpu, Disjoint};
 use float32::Float32Task;
 use int8::{Int8Task, Scratch};
-pub use predict::PredictScratch;
+pub use predict::{LowRank, PredictScratch};
+pub use sparse::SparseStage;
 pub use stage::WindowStage;
 use tasks::{Output, Task, Tasks};
 use tile::Ops;

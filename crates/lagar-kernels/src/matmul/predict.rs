@@ -25,12 +25,29 @@ type Column = [f32; ROW_UNIT];
 pub struct PredictScratch {
     band: Vec<f32>,
     norms: Vec<f32>,
+    /// A band of the factors `u`.
+    factors: Vec<Column>,
+}
+
+/// A low-rank stage, to be added to the stages of a linear.
+#[derive(Clone, Copy, Debug)]
+pub struct LowRank<'a> {
+    /// The factor of the linear's rows; its columns are the rank.
+    pub u: &'a WindowStage<'a>,
+    /// The other factor as [`Cpu::window_rows`] gives it: rank × padded columns of the linear.
+    pub v: &'a [f32],
 }
 
 impl PredictScratch {
     /// The columns of a band, each in one cache line; and the factor of each transformed column: the norm
     /// of its Hadamard block with its sign.
-    fn prepare(&mut self, t: &Transform) -> (&mut [Column], &[f32]) {
+    fn prepare(
+        &mut self,
+        t: &Transform,
+        factors: &[LowRank<'_>],
+    ) -> (&mut [Column], &[f32], &mut [Column]) {
+        let ranks = factors.iter().map(|f| f.u.layout().padded_cols());
+        self.factors.resize(ranks.sum(), [0.0; ROW_UNIT]);
         self.norms.clear();
         for block in hadamard_blocks(t.padded_width()) {
             let norm = hadamard_norm(block.len());
@@ -47,16 +64,16 @@ impl PredictScratch {
         }
         let skip = self.band.as_ptr().align_offset(line).min(line);
         let (columns, _) = self.band[skip..skip + room].as_chunks_mut();
-        (columns, &self.norms)
+        (columns, &self.norms, &mut self.factors)
     }
 }
 
 impl Cpu {
-    /// Consecutive rows of `(Σ stages) · T` in the space of the input, as f32; `out` is
+    /// Consecutive rows of `(Σ stages + Σ factors) · T` in the space of the input, as f32; `out` is
     /// `rows.len() × width`. Works on the calling thread: callers share out chunks of rows.
     ///
-    /// The bits are those of [`Cpu::window_rows`] of each stage, added in order, then
-    /// [`Cpu::transform_transpose`]: the same on every instruction set and however rows are cut into
+    /// The bits are those of [`Cpu::window_rows`] of each stage, added in order, then for each low-rank
+    /// stage [`lagar_codec::reference::add_product`], then [`Cpu::transform_transpose`]: the same on every instruction set and however rows are cut into
     /// calls. (Where a value is NaN, which takes row scales that are not finite or overflow, it is NaN
     /// everywhere, with unspecified bits.)
     ///
@@ -67,6 +84,7 @@ impl Cpu {
     pub fn predict_rows(
         &self,
         stages: &[WindowStage<'_>],
+        factors: &[LowRank<'_>],
         t: &Transform,
         rows: Range<usize>,
         scratch: &mut PredictScratch,
@@ -78,13 +96,20 @@ impl Cpu {
             assert_eq!(columns, t.padded_width(), "columns of a stage");
             assert_eq!(stage.layout().rows(), layout.rows(), "rows of the stages");
         }
+        for LowRank { u, v } in factors {
+            assert_eq!(u.layout().rows(), layout.rows(), "rows of a factor");
+            let rank = u.layout().padded_cols();
+            assert_eq!(v.len(), rank * t.padded_width(), "rank × padded columns");
+        }
         assert!(rows.start <= rows.end && rows.end <= layout.rows());
         assert!(rows.start.is_multiple_of(ROW_UNIT), "whole bands of rows");
         assert_eq!(out.len(), rows.len() * t.width(), "rows × width");
-        let (band, norms) = scratch.prepare(t);
+        let (band, norms, u) = scratch.prepare(t, factors);
         self.isa().dispatch(Predict {
             ops: Ops::of(self.isa()),
             stages,
+            factors,
+            u,
             perm: t.perm(),
             norms,
             first: rows.start,
@@ -98,6 +123,9 @@ impl Cpu {
 struct Predict<'a> {
     ops: Ops,
     stages: &'a [WindowStage<'a>],
+    factors: &'a [LowRank<'a>],
+    /// Room for the columns of all factors.
+    u: &'a mut [Column],
     /// The place of each transformed column.
     perm: &'a [u32],
     /// The factor of each transformed column.
@@ -117,6 +145,8 @@ impl Kernel for Predict<'_> {
         let Self {
             ops,
             stages,
+            factors,
+            u,
             perm,
             norms,
             band,
@@ -127,10 +157,24 @@ impl Kernel for Predict<'_> {
         let mut columns = Line([[0.0; ROW_UNIT]; GROUP]);
         let bands = self.out.chunks_mut(ROW_UNIT * width);
         for (row, out) in (self.first..).step_by(ROW_UNIT).zip(bands) {
+            let mut rest = &mut *u;
+            for factor in factors {
+                let (u, after) = rest.split_at_mut(factor.u.layout().padded_cols());
+                for (g, u) in u.chunks_mut(GROUP).enumerate() {
+                    dequantize(s, ops, factor.u, row, g, false, &mut levels.0, u);
+                }
+                rest = after;
+            }
             for (g, first) in (0..padded).step_by(GROUP).enumerate() {
                 let columns = &mut columns.0[..(padded - first).min(GROUP)];
                 for (i, stage) in stages.iter().enumerate() {
                     dequantize(s, ops, stage, row, g, i > 0, &mut levels.0, columns);
+                }
+                let mut rest = &*u;
+                for factor in factors {
+                    let (u, after) = rest.split_at(factor.u.layout().padded_cols());
+                    add_product(s, u, &factor.v[first..], padded, columns);
+                    rest = after;
                 }
                 for Range { start, end } in hadamard_blocks(columns.len()) {
                     let kept = (first + start).min(width)..(first + end).min(width);
@@ -194,6 +238,26 @@ fn dequantize<S: Simd>(
                 weight
             };
             s.store(sum, column);
+        }
+    }
+}
+
+/// Adds the product of a band of a factor, `u`, with columns of the other one: column `c` of row `k` is
+/// `v[k · stride + c]`. Products are rounded before they are added.
+#[inline(always)]
+fn add_product<S: Simd>(s: S, u: &[Column], v: &[f32], stride: usize, columns: &mut [Column]) {
+    let blocks = columns.as_chunks_mut::<BLOCK_COLS>().0;
+    for (columns, c) in blocks.iter_mut().zip((0..).step_by(BLOCK_COLS)) {
+        let mut sums = [s.splat(0.0); BLOCK_COLS];
+        for (u, v) in u.iter().zip(v[c..].chunks(stride)) {
+            let u = s.load(u);
+            let v: &[f32; BLOCK_COLS] = v.first_chunk().expect("columns in blocks");
+            for (sum, &v) in sums.iter_mut().zip(v) {
+                *sum = s.add(*sum, s.mul(u, s.splat(v)));
+            }
+        }
+        for (sum, column) in sums.into_iter().zip(columns) {
+            s.store(s.add(s.load(column), sum), column);
         }
     }
 }
@@ -303,6 +367,8 @@ fn write_part<S: Simd>(s: S, band: &[Column], part: Range<usize>, width: usize, 
 mod tests {
     use proptest::prelude::*;
 
+    use lagar_codec::reference::add_product as add_product_defined;
+
     use super::super::tests::{KINDS, Owned, Random, cpus, same};
     use super::*;
 
@@ -325,8 +391,13 @@ mod tests {
         (stages, transform)
     }
 
-    /// The definition: rows of each stage, added in order, then transformed back.
-    fn expected(cpu: &Cpu, stages: &[WindowStage<'_>], t: &Transform) -> Vec<f32> {
+    /// The definition: rows of each stage, added in order, then products, then transformed back.
+    fn expected(
+        cpu: &Cpu,
+        stages: &[WindowStage<'_>],
+        factors: &[LowRank<'_>],
+        t: &Transform,
+    ) -> Vec<f32> {
         let rows = stages[0].layout().rows();
         let all: Vec<u32> = (0..rows as u32).collect();
         let mut sum = vec![0.0; rows * t.padded_width()];
@@ -338,6 +409,16 @@ mod tests {
                 .zip(term)
                 .for_each(|(sum, term)| *sum += term);
         }
+        for LowRank { u, v } in factors {
+            let rank = u.layout().padded_cols();
+            let mut dense = vec![0.0; rows * rank];
+            cpu.window_rows(u, &all, &mut dense);
+            let width = t.padded_width();
+            let mut again = sum.clone();
+            cpu.add_product(&dense, v, rank, width, &mut again);
+            add_product_defined(&dense, v, rank, width, &mut sum);
+            same(&again, &sum, "rows of a product");
+        }
         let mut out = vec![0.0; rows * t.width()];
         for (sum, out) in sum.chunks(t.padded_width()).zip(out.chunks_mut(t.width())) {
             t.apply_transpose(sum, out);
@@ -347,10 +428,35 @@ mod tests {
 
     /// Predicts all rows, `bands` times 16 at a time, on every instruction set.
     fn check(random: &mut Random, rows: usize, width: usize, depths: &[u8], bands: usize) {
+        check_factors(random, rows, width, depths, &[], bands);
+    }
+
+    /// The same with low-rank stages of these ranks.
+    fn check_factors(
+        random: &mut Random,
+        rows: usize,
+        width: usize,
+        depths: &[u8],
+        ranks: &[usize],
+        bands: usize,
+    ) {
         let (owned, t) = linear(random, rows, width, depths);
         let stages: Vec<_> = owned.iter().map(Owned::stage).collect();
+        let u: Vec<_> = ranks
+            .iter()
+            .map(|&rank| {
+                let table = random.table(8, 0);
+                Owned::new(random, rows, rank, table)
+            })
+            .collect();
+        let u: Vec<_> = u.iter().map(Owned::stage).collect();
+        let v: Vec<_> = ranks
+            .iter()
+            .map(|rank| random.floats(rank * t.padded_width()))
+            .collect();
+        let factors: Vec<_> = u.iter().zip(&v).map(|(u, v)| LowRank { u, v }).collect();
         for cpu in cpus(1) {
-            let expected = expected(&cpu, &stages, &t);
+            let expected = expected(&cpu, &stages, &factors, &t);
             let what = format!("{rows} × {width}, depths {depths:?} on {}", cpu.isa());
             let mut scratch = PredictScratch::default();
             let mut found = vec![f32::NAN; rows * width];
@@ -358,7 +464,7 @@ mod tests {
             for first in (0..rows).step_by(step) {
                 let range = first..rows.min(first + step);
                 let out = &mut found[range.start * width..range.end * width];
-                cpu.predict_rows(&stages, &t, range, &mut scratch, out);
+                cpu.predict_rows(&stages, &factors, &t, range, &mut scratch, out);
             }
             same(&found, &expected, &what);
         }
@@ -382,7 +488,7 @@ mod tests {
         let stages = [owned[0].stage()];
         for cpu in cpus(1) {
             let mut scratch = PredictScratch::default();
-            cpu.predict_rows(&stages, &t, 16..16, &mut scratch, &mut []);
+            cpu.predict_rows(&stages, &[], &t, 16..16, &mut scratch, &mut []);
         }
     }
 
@@ -398,6 +504,17 @@ mod tests {
             bands in 1usize..20,
         ) {
             check(&mut Random(seed), rows, width, &depths, bands);
+        }
+
+        #[test]
+        fn low_rank_stages_are_added_before_the_transform(
+            seed: u64,
+            rows in 1usize..300,
+            width in 1usize..300,
+            ranks in prop::collection::vec((1usize..14).prop_map(|r| 16 * r), 1..3),
+            bands in 1usize..20,
+        ) {
+            check_factors(&mut Random(seed), rows, width, &[2, 1], &ranks, bands);
         }
     }
 }

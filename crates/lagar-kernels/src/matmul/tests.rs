@@ -27,7 +27,7 @@ impl Random {
         (self.next() & 0xffff) as f32 / 32768.0 - 1.0
     }
 
-    fn floats(&mut self, n: usize) -> Vec<f32> {
+    pub(super) fn floats(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.float()).collect()
     }
 

@@ -67,6 +67,10 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn of_bits(self, bits: (__m256i, __m256i)) -> Pair {
+        both!(_mm256_castsi256_ps, bits)
+    }
+    #[inline(always)]
     fn load_f32_bytes(self, from: &[u8; 64]) -> Pair {
         let from = from.as_ptr().cast::<f32>();
         // SAFETY: the token proves AVX2; the array is 64 readable bytes, x86 is little-endian.

@@ -53,6 +53,11 @@ impl Simd for Avx512 {
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
     }
     #[inline(always)]
+    fn of_bits(self, bits: __m512i) -> __m512 {
+        // SAFETY: the token proves AVX-512.
+        unsafe { _mm512_castsi512_ps(bits) }
+    }
+    #[inline(always)]
     fn load_f32_bytes(self, from: &[u8; 64]) -> __m512 {
         // SAFETY: the token proves AVX-512; the array is 64 readable bytes, x86 is little-endian.
         unsafe { _mm512_loadu_ps(from.as_ptr().cast()) }

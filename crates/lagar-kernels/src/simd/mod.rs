@@ -70,6 +70,8 @@ pub trait Simd: Integers {
     fn load(self, from: &[f32; LANES]) -> Self::F32;
     /// Lane `i` to `to[i]`.
     fn store(self, v: Self::F32, to: &mut [f32; LANES]);
+    /// The values with these bits.
+    fn of_bits(self, bits: Self::U32) -> Self::F32;
     /// 16 little-endian `f32` at any alignment.
     fn load_f32_bytes(self, from: &[u8; 64]) -> Self::F32;
     /// 16 little-endian IEEE half floats at any alignment, exactly.

@@ -81,6 +81,10 @@ impl Simd for Neon {
         each!(|i| vst1q_f32(to.as_mut_ptr().add(4 * i), v[i]));
     }
     #[inline(always)]
+    fn of_bits(self, bits: [uint32x4_t; 4]) -> Quad {
+        each!(|i| vreinterpretq_f32_u32(bits[i]))
+    }
+    #[inline(always)]
     fn load_f32_bytes(self, from: &[u8; 64]) -> Quad {
         // The array is 64 readable bytes; the targets with this path are little-endian.
         each!(|i| vreinterpretq_f32_u8(vld1q_u8(from.as_ptr().add(16 * i))))

@@ -32,6 +32,10 @@ impl Simd for Portable {
         *to = v;
     }
     #[inline(always)]
+    fn of_bits(self, bits: [u32; LANES]) -> [f32; LANES] {
+        bits.map(f32::from_bits)
+    }
+    #[inline(always)]
     fn load_f32_bytes(self, from: &[u8; 64]) -> Self::F32 {
         let (values, _) = from.as_chunks::<4>();
         std::array::from_fn(|i| f32::from_le_bytes(values[i]))

@@ -19,6 +19,9 @@ pub(crate) struct Feedback {
     width: usize,
     /// `width × width`, row-major; only `m[k][c]` with `k` in a block before `c`'s is meaningful.
     m: Vec<f32>,
+    /// For each block of four columns, the mean diagonal of `D`: what a squared error of 1 in one of its
+    /// columns costs, once those after it make up for what they can.
+    pivots: Vec<f32>,
 }
 
 impl Feedback {
@@ -46,14 +49,31 @@ impl Feedback {
         for i in 0..width {
             m[i * width + i] += damping * mean;
         }
-        if factor(cpu, &mut m, width) {
-            Ok(Self { width, m })
-        } else {
-            Err(PressError::Hessian {
+        match factor(cpu, &mut m, width) {
+            Some(pivots) => Ok(Self { width, m, pivots }),
+            None => Err(PressError::Hessian {
                 what: what.to_owned(),
                 mean,
-            })
+            }),
         }
+    }
+
+    /// What is expected to be lost in each column where everything is coded with a mean squared error of
+    /// `distortion` relative to what the code aims at: the weights, whose mean squares in each column are
+    /// given, and what feedback adds to them, which grows with the error.
+    pub(crate) fn expected_losses(&self, squares: &[f64], distortion: f64) -> Vec<f64> {
+        let mut aims = squares.to_vec();
+        for column in 0..self.width {
+            let error = aims[column] * distortion;
+            let after = (column / BLOCK_COLS + 1) * BLOCK_COLS;
+            for (aim, &m) in aims[after..].iter_mut().zip(self.from(column, after)) {
+                *aim += error * f64::from(m * m);
+            }
+        }
+        let columns = aims.into_iter().enumerate();
+        columns
+            .map(|(column, aim)| aim * distortion * f64::from(self.pivots[column / BLOCK_COLS]))
+            .collect()
     }
 
     /// `M[row][first_column..]` to the end of the matrix: rows are `width` apart.
@@ -68,23 +88,29 @@ fn mean_diagonal(hessian: &[f32], width: usize) -> f32 {
 }
 
 /// Replaces the upper triangle of `a` by `M`; what is below the diagonal has no meaning.
-/// False if a pivot is not positive.
-fn factor(cpu: &Cpu, a: &mut [f32], n: usize) -> bool {
+/// Returns the mean diagonals of the blocks of `D`; nothing if a pivot is not positive.
+fn factor(cpu: &Cpu, a: &mut [f32], n: usize) -> Option<Vec<f32>> {
+    let mut pivots = vec![0f32; n / BLOCK_COLS];
     let mut panel = vec![0f32; PANEL * n];
     let mut end = n;
     while end > 0 {
         let start = (end - 1) / PANEL * PANEL;
         let size = end - start;
-        let Some(corner) = factor_corner(a, n, start, size) else {
-            return false;
-        };
+        let corner = factor_corner(a, n, start, size)?;
+        for block in (0..size).step_by(BLOCK_COLS) {
+            // D = U Uᵀ of the block's own square.
+            let rows =
+                (block..block + BLOCK_COLS).flat_map(|i| &corner[i * size + block..][..BLOCK_COLS]);
+            let trace: f64 = rows.map(|u| u * u).sum();
+            pivots[(start + block) / BLOCK_COLS] = (trace / BLOCK_COLS as f64) as f32;
+        }
         solve_panel(a, n, start, &corner, size, &mut panel);
         // Trailing update of the upper triangle: A[..start, ..start] -= P Pᵀ.
         cpu.syrk_tn(&panel, start, a, n, start, size, -1.0);
         normalise_blocks(a, n, start, &corner, size, &panel);
         end = start;
     }
-    true
+    Some(pivots)
 }
 
 /// The upper triangular `U` with `U Uᵀ` = the corner `a[start.., start..]`, in f64.
@@ -227,6 +253,12 @@ mod tests {
             }
             for k in 0..n {
                 for j in 0..n {
+                    if k == j && k.is_multiple_of(BLOCK_COLS) {
+                        let block = (k..k + BLOCK_COLS).map(|i| a[i * n + i]);
+                        let pivot = block.sum::<f64>() / BLOCK_COLS as f64;
+                        let found = f64::from(feedback.pivots[k / BLOCK_COLS]);
+                        assert!((found / pivot - 1.0).abs() < 1e-2, "n {n}: {found} {pivot}");
+                    }
                     if k / BLOCK_COLS != j / BLOCK_COLS {
                         assert!(
                             a[k * n + j].abs() < 2e-4 * mean,

@@ -9,5 +9,7 @@ mod unit;
 pub(crate) use feedback::Feedback;
 pub(crate) use hessian::{Hessians, choose_transform, transform_hessian};
 pub(crate) use importance::of_tokens;
-pub(crate) use stage::{Job, SiteCode, StageCode, encode_site};
-pub(crate) use unit::{Span, StoredLinear, StoredStage, Unit, UnitBuilder};
+pub(crate) use stage::{Job, SiteCode, StageCode, encode_site, split_depths, trellis_table};
+pub(crate) use unit::{
+    Span, StoredLinear, StoredSite, StoredStage, StoredWindows, Unit, UnitBuilder,
+};

@@ -3,13 +3,16 @@
 use std::sync::Mutex;
 
 use lagar_codec::{
-    BLOCK_COLS, GROUP, StageLayout, TILE_ROWS, Table, Transform, pack_windows, scale_code,
-    scale_value,
+    BLOCK_COLS, CODES_PADDING, GROUP, MAX_DEPTH, StageLayout, TILE_ROWS, Table, Transform,
+    pack_windows, scale_code, scale_value,
 };
 use lagar_kernels::{Cpu, Encoder};
 
 use super::feedback::Feedback;
 use crate::{PressError, Progress};
+
+/// Window width of the trellis code.
+const TRELLIS_WINDOW: u8 = 8;
 
 /// Share of the largest group scale that a row scale leaves as headroom: error feedback makes
 /// later targets a little larger than the weights themselves.
@@ -18,21 +21,28 @@ const HEADROOM: f32 = 2.0;
 /// Times that the scales of a group are fitted to the levels found with them, and the group coded again.
 const REFITS: usize = 1;
 
-/// The stored bytes of a window stage; lengths as [`StageLayout`] says.
+/// What a stage of the press becomes: a window stage for each depth that occurs, lowest first. Their groups
+/// are disjoint, and they share their row scales.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct EncodedStage {
-    /// Depth of each column group.
+    pub(crate) row_scales: Vec<u8>,
+    pub(crate) windows: Vec<EncodedWindows>,
+}
+
+/// The stored bytes of a window stage; lengths as [`StageLayout`] says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct EncodedWindows {
+    /// Depth of each column group: 0, or the one depth of these windows.
     pub(crate) depths: Vec<u8>,
     pub(crate) codes: Vec<u8>,
     pub(crate) scales: Vec<u8>,
-    pub(crate) row_scales: Vec<u8>,
 }
 
 /// A linear to encode.
 pub(crate) struct Job<'a> {
     /// The tensor's name, for errors.
     pub(crate) name: &'a str,
-    /// Shape and depths of each stage.
+    /// Shape and depths of each stage. Groups of depth 0 are left to the stages after it.
     pub(crate) layouts: Vec<StageLayout>,
     /// How much an error in each row matters next to one in the others; all alike if empty.
     pub(crate) row_importance: &'a [f32],
@@ -50,18 +60,28 @@ pub(crate) struct SiteCode<'a> {
 /// How one stage is coded.
 pub(crate) struct StageCode<'a> {
     pub(crate) feedback: &'a Feedback,
-    pub(crate) table: &'a Table,
-    /// Factor on fitted scales. Levels that fit best in least squares are smaller than what they stand for,
-    /// by the share of the variance that is lost; the tier of a first stage of few bits is better without
-    /// all of that shrinking.
-    pub(crate) stretch: f32,
+    /// Factor on the fitted scales of a group of some depth. Levels that fit best in least squares are smaller
+    /// than what they stand for, by the share of the variance that is lost; the tier of a first stage of few
+    /// bits is better without all of that shrinking.
+    pub(crate) stretch: fn(u8) -> f32,
 }
 
 /// The bytes of one stage of one strip of 256 rows.
 struct Strip {
+    row_scales: Vec<u8>,
+    /// For each group, its tile and its scales; nothing in those of depth 0.
+    groups: Vec<Tile>,
+}
+
+#[derive(Default)]
+struct Tile {
     codes: Vec<u8>,
     scales: Vec<u8>,
-    row_scales: Vec<u8>,
+}
+
+/// The table of windows of some depth.
+pub(crate) fn trellis_table(depth: u8) -> &'static Table {
+    Table::trained(depth, TRELLIS_WINDOW)
 }
 
 /// Encodes every job by LDLQ: columns in blocks of four, each block's path found by Viterbi, its
@@ -94,15 +114,9 @@ pub(crate) fn encode_site(
         *done[i].lock().expect("no holder panics") = Some(result);
     });
 
-    let empty = |layout: &StageLayout| EncodedStage {
-        depths: layout.depths().to_vec(),
-        codes: Vec::with_capacity(layout.codes_len()),
-        scales: Vec::with_capacity(layout.scales_len()),
-        row_scales: Vec::with_capacity(layout.row_scales_len()),
-    };
     let mut encoded: Vec<Vec<EncodedStage>> = jobs
         .iter()
-        .map(|job| job.layouts.iter().map(empty).collect())
+        .map(|job| job.layouts.iter().map(EncodedStage::empty).collect())
         .collect();
     for (&(job, _), slot) in strips.iter().zip(done) {
         let strips = slot
@@ -110,17 +124,56 @@ pub(crate) fn encode_site(
             .expect("no holder panics")
             .expect("every strip is run")?;
         for (stage, strip) in encoded[job].iter_mut().zip(strips) {
-            stage.codes.extend(strip.codes);
-            stage.scales.extend(strip.scales);
-            stage.row_scales.extend(strip.row_scales);
+            stage.extend(strip);
         }
     }
-    for (stages, job) in encoded.iter_mut().zip(jobs) {
-        for (stage, layout) in stages.iter_mut().zip(&job.layouts) {
-            stage.codes.resize(layout.codes_len(), 0);
-        }
+    for windows in encoded.iter_mut().flatten().flat_map(|s| &mut s.windows) {
+        windows.codes.resize(windows.codes.len() + CODES_PADDING, 0);
     }
     Ok(encoded)
+}
+
+impl EncodedStage {
+    /// One without any rows yet.
+    fn empty(layout: &StageLayout) -> Self {
+        let windows = split_depths(layout.depths());
+        Self {
+            row_scales: Vec::with_capacity(layout.row_scales_len()),
+            windows: windows
+                .map(|depths| EncodedWindows {
+                    depths,
+                    codes: Vec::new(),
+                    scales: Vec::new(),
+                })
+                .collect(),
+        }
+    }
+
+    fn extend(&mut self, strip: Strip) {
+        self.row_scales.extend(strip.row_scales);
+        for windows in &mut self.windows {
+            let groups = windows.depths.iter().zip(&strip.groups);
+            for (_, tile) in groups.filter(|(depth, _)| **depth > 0) {
+                windows.codes.extend(&tile.codes);
+                windows.scales.extend(&tile.scales);
+            }
+        }
+    }
+}
+
+/// For each depth that occurs, lowest first, the groups that have it: their depths, and 0 for all others. If
+/// all are 0, that.
+pub(crate) fn split_depths(depths: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let mut distinct: Vec<u8> = depths.iter().copied().filter(|&d| d > 0).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    if distinct.is_empty() {
+        distinct.push(0);
+    }
+    distinct.into_iter().map(|only| {
+        let keep = |&depth: &u8| if depth == only { depth } else { 0 };
+        depths.iter().map(keep).collect()
+    })
 }
 
 /// Encodes rows `256 · strip ..` of one linear, stage by stage.
@@ -180,7 +233,7 @@ fn encode_stage(
     let height = layout.tile_height(strip);
     let row_scales: Vec<u16> = weights
         .chunks_exact(width)
-        .map(|row| row_scale(row, code.table.sigma()))
+        .map(|row| row_scale(row, layout.depths()))
         .collect();
     let overflows = |(row, &scale): (&[f32], &u16)| {
         !half::bf16::from_bits(scale).is_finite() || row.iter().any(|w| !w.is_finite())
@@ -193,6 +246,7 @@ fn encode_stage(
         cpu,
         code,
         layout,
+        table: trellis_table(MAX_DEPTH),
         height,
         weights,
         row_scales: &row_scales,
@@ -203,30 +257,28 @@ fn encode_stage(
         aims: vec![0.0; height * BLOCK_COLS],
         row_weights: vec![0.0; height],
     };
-    let mut result = Strip {
-        codes: Vec::with_capacity(
-            layout.codes_offset(strip, layout.groups()) - layout.codes_offset(strip, 0),
-        ),
-        scales: Vec::new(),
-        row_scales: row_scales.iter().flat_map(|s| s.to_le_bytes()).collect(),
-    };
-    for g in 0..layout.groups() {
-        encoder.group(g, &mut result);
-    }
+    let groups = (0..layout.groups()).map(|g| encoder.group(g)).collect();
     let errors = encoder.errors;
     for (r, row) in weights.chunks_exact_mut(width).enumerate() {
         for (c, weight) in row.iter_mut().enumerate() {
             *weight = errors[c * height + r];
         }
     }
-    Ok(result)
+    Ok(Strip {
+        row_scales: row_scales.iter().flat_map(|s| s.to_le_bytes()).collect(),
+        groups,
+    })
 }
 
-/// The bf16 bits of a row's scale: the largest root mean square of its groups in units of the
-/// table, with headroom.
-fn row_scale(row: &[f32], sigma: f32) -> u16 {
-    let largest = row.chunks(GROUP).map(root_mean_square).fold(0.0, f32::max);
-    half::bf16::from_f32(largest / sigma * HEADROOM).to_bits()
+/// The bf16 bits of a row's scale: the largest root mean square of its groups in units of their
+/// tables, with headroom.
+fn row_scale(row: &[f32], depths: &[u8]) -> u16 {
+    let groups = row.chunks(GROUP).zip(depths);
+    let largest = groups
+        .filter(|(_, depth)| **depth > 0)
+        .map(|(group, &depth)| root_mean_square(group) / trellis_table(depth).sigma())
+        .fold(0.0, f32::max);
+    half::bf16::from_f32(largest * HEADROOM).to_bits()
 }
 
 fn root_mean_square(values: &[f32]) -> f32 {
@@ -248,6 +300,8 @@ struct StripEncoder<'a> {
     cpu: &'a Cpu,
     code: &'a StageCode<'a>,
     layout: &'a StageLayout,
+    /// That of the current group.
+    table: &'static Table,
     height: usize,
     /// `height × width`, transformed.
     weights: &'a [f32],
@@ -267,9 +321,21 @@ struct StripEncoder<'a> {
 
 impl StripEncoder<'_> {
     /// Codes the tile of column group `g`.
-    fn group(&mut self, g: usize, strip: &mut Strip) {
+    fn group(&mut self, g: usize) -> Tile {
         let group = self.layout.group(g);
         let (height, width) = (self.height, self.layout.padded_cols());
+        if group.depth == 0 {
+            for (column, errors) in group
+                .range()
+                .zip(self.errors[group.first * height..].chunks_exact_mut(height))
+            {
+                for (r, error) in errors.iter_mut().enumerate() {
+                    *error = self.weights[r * width + column];
+                }
+            }
+            return Tile::default();
+        }
+        self.table = trellis_table(group.depth);
         // Targets, a row for each column of the group: the weights and what feedback adds.
         let mut targets = vec![0f32; group.cols * height];
         for (c, column) in targets.chunks_exact_mut(height).enumerate() {
@@ -309,20 +375,14 @@ impl StripEncoder<'_> {
                 self.refit(&targets, &mut codes);
             }
         }
-        strip.scales.extend(&codes);
-        let table = self.code.table;
-        strip.codes.push(0);
-        let start = strip.codes.len();
-        strip.codes.resize(
-            start + self.windows.len() * usize::from(table.depth()) / 8,
-            0,
-        );
-        pack_windows(
-            table.depth(),
-            table.window(),
-            &self.windows,
-            &mut strip.codes[start..],
-        );
+        let (depth, window) = (self.table.depth(), self.table.window());
+        // A zero byte comes first.
+        let mut stream = vec![0; 1 + self.windows.len() * usize::from(depth) / 8];
+        pack_windows(depth, window, &self.windows, &mut stream[1..]);
+        Tile {
+            codes: stream,
+            scales: codes,
+        }
     }
 
     /// A row's weight is its importance times its squared scale, relative to the largest so that none
@@ -345,7 +405,8 @@ impl StripEncoder<'_> {
     /// Replaces each row's scale code by that of the scale which fits the levels just found best to what
     /// they aimed at, in least squares.
     fn refit(&self, targets: &[f32], codes: &mut [u8]) {
-        let levels = self.code.table.levels();
+        let levels = self.table.levels();
+        let stretch = (self.code.stretch)(self.table.depth());
         let height = self.height;
         for (r, code) in codes.iter_mut().enumerate() {
             let aims = targets.iter().skip(r).step_by(height);
@@ -358,7 +419,7 @@ impl StripEncoder<'_> {
                 square += level * level;
             }
             let row_scale = half::bf16::from_bits(self.row_scales[r]).to_f32();
-            let fitted = product / square * unit / row_scale * self.code.stretch;
+            let fitted = product / square * unit / row_scale * stretch;
             // Not a number in a row of zeros, and no use where the levels point away.
             if fitted > 0.0 {
                 *code = scale_code(fitted);
@@ -385,7 +446,7 @@ impl StripEncoder<'_> {
             .zip(self.row_scales)
             .map(|((sum, unit), &bits)| {
                 let row_scale = half::bf16::from_bits(bits).to_f32();
-                let wanted = (sum / columns).sqrt() * unit / self.code.table.sigma();
+                let wanted = (sum / columns).sqrt() * unit / self.table.sigma();
                 // 0 / 0, of a row of zeros, is coded as zero.
                 scale_code(wanted / row_scale)
             })
@@ -404,7 +465,7 @@ impl StripEncoder<'_> {
                 self.aims[r * BLOCK_COLS + j] = own[j * height + r] * inverse;
             }
         }
-        let table = self.code.table;
+        let table = self.table;
         let coded = self.windows.len();
         let previous = self.windows.last().copied().unwrap_or(0);
         self.windows.resize(coded + height * BLOCK_COLS, 0);
@@ -484,8 +545,33 @@ mod tests {
         stages: Vec<EncodedStage>,
     }
 
+    /// What a reader makes of a stage.
+    fn decode(stage: &EncodedStage, rows: usize, width: usize) -> Vec<f32> {
+        let mut sum = Vec::new();
+        for windows in &stage.windows {
+            let depth = windows.depths.iter().copied().fold(0, u8::max);
+            let decoded = reference::dequantize(&reference::Stage {
+                layout: &StageLayout::new(rows, width, &windows.depths).unwrap(),
+                table: trellis_table(depth),
+                codes: &windows.codes,
+                scales: &windows.scales,
+                row_scales: &stage.row_scales,
+            });
+            sum.resize(decoded.len(), 0.0);
+            sum.iter_mut().zip(&decoded).for_each(|(s, d)| *s += d);
+        }
+        sum
+    }
+
     /// Encodes a random matrix with these stages.
     fn encode(rows: usize, width: usize, bits: &[u8], threads: usize) -> Encoded {
+        let groups = width.div_ceil(GROUP);
+        let depths: Vec<_> = bits.iter().map(|&bits| vec![bits; groups]).collect();
+        encode_depths(rows, width, &depths, threads)
+    }
+
+    /// Encodes a random matrix with the depths of each group, stage by stage.
+    fn encode_depths(rows: usize, width: usize, depths: &[Vec<u8>], threads: usize) -> Encoded {
         let cpu = Cpu::new(Isa::best(), threads);
         let weights = gaussian(rows * width, 5);
         let original = hessian(width);
@@ -493,19 +579,16 @@ mod tests {
         let padded = transform.padded_width();
         let h = transform_hessian(&cpu, &transform, original);
         let feedback = Feedback::new(&cpu, h.clone(), padded, 0.01, "test").unwrap();
-        let layout = |&bits: &u8| {
-            StageLayout::new(rows, width, &vec![bits; padded.div_ceil(GROUP)]).unwrap()
-        };
-        let layouts: Vec<StageLayout> = bits.iter().map(layout).collect();
+        let layout = |depths: &Vec<u8>| StageLayout::new(rows, width, depths).unwrap();
+        let layouts: Vec<StageLayout> = depths.iter().map(layout).collect();
         let read = |first: usize, out: &mut [f32]| {
             out.copy_from_slice(&weights[first * width..][..out.len()]);
         };
-        let code = |&bits: &u8| StageCode {
+        let code = |_: &Vec<u8>| StageCode {
             feedback: &feedback,
-            table: Table::trained(bits, 8),
-            stretch: 1.0,
+            stretch: |_| 1.0,
         };
-        let codes: Vec<StageCode<'_>> = bits.iter().map(code).collect();
+        let codes: Vec<StageCode<'_>> = depths.iter().map(code).collect();
         let code = SiteCode {
             transform: &transform,
             stages: &codes,
@@ -519,14 +602,8 @@ mod tests {
         let stages = encode_site(&cpu, &code, &jobs, &Silent).unwrap().remove(0);
         let mut sums = Vec::new();
         let mut sum = vec![0.0; rows * padded];
-        for ((layout, code), stage) in layouts.iter().zip(&codes).zip(&stages) {
-            let decoded = reference::dequantize(&reference::Stage {
-                layout,
-                table: code.table,
-                codes: &stage.codes,
-                scales: &stage.scales,
-                row_scales: &stage.row_scales,
-            });
+        for stage in &stages {
+            let decoded = decode(stage, rows, width);
             sum.iter_mut().zip(&decoded).for_each(|(s, d)| *s += d);
             sums.push(sum.clone());
         }
@@ -575,11 +652,9 @@ mod tests {
         let cpu = Cpu::new(Isa::best(), 1);
         let transform = choose_transform(&vec![1.0; width * width], width, 1, 2).unwrap();
         let feedback = Feedback::new(&cpu, vec![0.0; width * width], width, 0.1, "test").unwrap();
-        let table = Table::trained(3, 8);
         let stages = [StageCode {
             feedback: &feedback,
-            table,
-            stretch: 1.0,
+            stretch: |_| 1.0,
         }];
         let code = SiteCode {
             transform: &transform,
@@ -602,10 +677,7 @@ mod tests {
         let plain = encode(1.0).unwrap();
         for power in [-100, -60, 60, 100] {
             let scaled = encode(2f32.powi(power)).unwrap();
-            assert_eq!(
-                (&scaled.codes, &scaled.scales),
-                (&plain.codes, &plain.scales)
-            );
+            assert_eq!(scaled.windows, plain.windows);
             let sizes = scaled.row_scales.as_chunks().0.iter();
             for (&new, &old) in sizes.zip(plain.row_scales.as_chunks().0) {
                 let [new, old] = [new, old].map(|b| half::bf16::from_le_bytes(b).to_f32());
@@ -654,6 +726,42 @@ mod tests {
         }
     }
 
+    /// Groups of several depths: each is a window stage of its own, and the loss lies between those of its
+    /// lowest and its highest depth. Groups without any bits are made up for by those after them.
+    #[test]
+    fn every_group_has_a_depth_of_its_own() {
+        for (rows, width) in [(300, 512), (40, 520usize)] {
+            let padded = width.next_multiple_of(4);
+            let groups = width.div_ceil(GROUP);
+            let loss_of = |depths: &[&[u8]]| {
+                let cycle = |d: &&[u8]| d.iter().copied().cycle().take(groups).collect();
+                let depths: Vec<Vec<u8>> = depths.iter().map(cycle).collect();
+                let code = encode_depths(rows, width, &depths, 2);
+                for (stage, depths) in code.stages.iter().zip(&depths) {
+                    let mut sum = vec![0; groups];
+                    for windows in &stage.windows {
+                        sum.iter_mut()
+                            .zip(&windows.depths)
+                            .for_each(|(s, d)| *s += d);
+                    }
+                    assert_eq!(&sum, depths);
+                }
+                let sum = code.sums.last().unwrap();
+                loss(&code.hessian, &code.weights, sum, padded)
+            };
+            let [two, three, mixed] = [&[2][..], &[3], &[3, 2, 2, 3]].map(|d| loss_of(&[d]));
+            assert!(
+                three < 0.9 * mixed && mixed < 0.9 * two,
+                "{two} {mixed} {three}"
+            );
+            let late = loss_of(&[&[2, 0], &[1, 3]]);
+            assert!(late < 0.7 * two && late > 0.7 * three, "{late}");
+            // The same errors fed back: but for the loss of the empty group itself nothing is lost.
+            let sparse = loss_of(&[&[4, 4, 4, 0]]);
+            assert!(sparse < 0.5 && sparse > 0.05, "{sparse}");
+        }
+    }
+
     /// So a tier's codes do not change when a file gets more tiers.
     #[test]
     fn a_stage_does_not_depend_on_those_after_it() {
@@ -673,7 +781,6 @@ mod tests {
         let weights = gaussian(rows * width, 5);
         let transform = choose_transform(&vec![1.0; width * width], width, 1, 2).unwrap();
         let feedback = Feedback::new(&cpu, vec![0.0; width * width], width, 0.1, "test").unwrap();
-        let table = Table::trained(2, 8);
         let layout = StageLayout::new(rows, width, &[2]).unwrap();
         let mut transformed = vec![0.0; rows * width];
         cpu.transform(&transform, &weights, rows, &mut transformed);
@@ -683,8 +790,7 @@ mod tests {
                 transform: &transform,
                 stages: &[StageCode {
                     feedback: &feedback,
-                    table,
-                    stretch: 1.0,
+                    stretch: |_| 1.0,
                 }],
             };
             let job = Job {
@@ -696,13 +802,7 @@ mod tests {
                 },
             };
             let encoded = encode_site(&cpu, &code, &[job], &Silent).unwrap();
-            let decoded = reference::dequantize(&reference::Stage {
-                layout: &layout,
-                table,
-                codes: &encoded[0][0].codes,
-                scales: &encoded[0][0].scales,
-                row_scales: &encoded[0][0].row_scales,
-            });
+            let decoded = decode(&encoded[0][0], rows, width);
             let mut sums = [0f32; 2];
             for (i, (w, d)) in transformed.iter().zip(&decoded).enumerate() {
                 sums[i / width % 2] += (w - d) * (w - d);

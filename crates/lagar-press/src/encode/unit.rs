@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::stage::EncodedStage;
 use crate::PressError;
 
-const MAGIC: &[u8; 8] = b"LAGARUN2";
+const MAGIC: &[u8; 8] = b"LAGARUN3";
 const HASH_LEN: u64 = 32;
 const HEADER_LIMIT: u64 = 1 << 26;
 
@@ -41,13 +41,19 @@ pub(crate) struct StoredLinear {
     pub(crate) stages: Vec<StoredStage>,
 }
 
-/// One stage of a pressed linear.
+/// One stage of a pressed linear: see [`EncodedStage`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredStage {
+    pub(crate) row_scales: Span,
+    pub(crate) windows: Vec<StoredWindows>,
+}
+
+/// The windows of one depth.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredWindows {
     pub(crate) depths: Vec<u8>,
     pub(crate) codes: Span,
     pub(crate) scales: Span,
-    pub(crate) row_scales: Span,
 }
 
 /// A unit's file and what is in it.
@@ -93,10 +99,16 @@ impl UnitBuilder {
         let stages = stages
             .into_iter()
             .map(|stage| StoredStage {
-                depths: stage.depths,
-                codes: self.blob(stage.codes),
-                scales: self.blob(stage.scales),
                 row_scales: self.blob(stage.row_scales),
+                windows: stage
+                    .windows
+                    .into_iter()
+                    .map(|windows| StoredWindows {
+                        depths: windows.depths,
+                        codes: self.blob(windows.codes),
+                        scales: self.blob(windows.scales),
+                    })
+                    .collect(),
             })
             .collect();
         let linear = StoredLinear {
@@ -149,9 +161,11 @@ impl Unit {
             site.permutation.offset += base;
             site.signs.offset += base;
             for stage in site.linears.iter_mut().flat_map(|l| &mut l.stages) {
-                stage.codes.offset += base;
-                stage.scales.offset += base;
                 stage.row_scales.offset += base;
+                for windows in &mut stage.windows {
+                    windows.codes.offset += base;
+                    windows.scales.offset += base;
+                }
             }
         }
         Self {

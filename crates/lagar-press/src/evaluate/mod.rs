@@ -1,20 +1,19 @@
-//! How good a model is: loss on a text, and divergence from the original.
+//! How good a model is: loss on a text, divergence from the original, answers to the questions of a task.
 
 mod losses;
+mod runner;
+mod task;
 mod windows;
 
-use std::sync::Mutex;
-
-use lagar_engine::{Model, NoObserver, Session};
+use lagar_engine::Model;
 use lagar_kernels::Cpu;
 
+pub use task::{Answer, Example, Question, Task, TaskResult, score};
 pub use windows::Windows;
 
 use crate::{PressError, Progress, calibration};
-use losses::{divergence, loss};
-
-/// Positions whose logits are held at once.
-const CHUNK: usize = 64;
+use losses::{Loss, divergence, loss};
+use runner::{CHUNK, Runner, in_parallel};
 
 /// What to measure on.
 #[derive(Debug, Clone, Default)]
@@ -92,15 +91,23 @@ pub struct PositionRange {
 }
 
 /// One scored position.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Position {
     place: usize,
     nll: f64,
     hit: bool,
     kl: f64,
     agrees: bool,
-    reference_nll: f64,
-    reference_hit: bool,
+}
+
+/// What several models lose on one text.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Evaluations {
+    /// In the order in which the models were given.
+    pub models: Vec<Evaluation>,
+    /// The reference beside itself: its divergence is 0.
+    pub reference: Option<Evaluation>,
 }
 
 /// Measures a model on a text; with `reference`, also against that model.
@@ -119,44 +126,74 @@ pub fn evaluate(
     options: &EvaluationOptions,
     progress: &dyn Progress,
 ) -> Result<Evaluation, PressError> {
-    let longest = reference
-        .map_or(usize::MAX, |r| r.spec().context)
-        .min(model.spec().context);
+    let mut measured = evaluate_all(cpu, &[model], reference, text, options, progress)?;
+    Ok(measured.models.remove(0))
+}
+
+/// Measures several models of one vocabulary on the same windows of a text, as [`evaluate()`] does;
+/// the reference runs once for all of them.
+///
+/// The text is tokenized by the first model's tokenizer, and windows are no longer than the shortest
+/// context among all models.
+///
+/// # Errors
+///
+/// As [`evaluate()`].
+///
+/// # Panics
+///
+/// If there are no models.
+pub fn evaluate_all(
+    cpu: &Cpu,
+    models: &[&Model],
+    reference: Option<&Model>,
+    text: &str,
+    options: &EvaluationOptions,
+    progress: &dyn Progress,
+) -> Result<Evaluations, PressError> {
+    let contexts = models.iter().copied().chain(reference);
+    let longest = contexts.map(|model| model.spec().context).min();
     let context = options
         .context
         .unwrap_or(EvaluationOptions::DEFAULT_CONTEXT)
-        .min(longest);
-    let tokens = options.tokens;
-    let windows = calibration::tokenize(model.tokenizer(), text, tokens, context, "measuring")?;
-    let mut measured = evaluate_windows(cpu, &[model], reference, &windows, progress)?;
-    Ok(measured.remove(0))
+        .min(longest.unwrap_or(usize::MAX));
+    let tokenizer = models[0].tokenizer();
+    let windows = calibration::tokenize(tokenizer, text, options.tokens, context, "measuring")?;
+    evaluate_windows(cpu, models, reference, &windows, progress)
 }
 
-/// [`evaluate()`] for several models and a text that is cut already; the reference runs once.
+/// [`evaluate_all()`] for a text that is cut already.
 pub(crate) fn evaluate_windows(
     cpu: &Cpu,
     models: &[&Model],
     reference: Option<&Model>,
     windows: &Windows,
     progress: &dyn Progress,
-) -> Result<Vec<Evaluation>, PressError> {
+) -> Result<Evaluations, PressError> {
+    let vocabulary = |model: &Model| model.spec().vocabulary;
+    let first = reference.unwrap_or(models[0]);
     for model in models {
-        let vocabulary = model.spec().vocabulary;
-        if let Some(r) = reference.filter(|r| r.spec().vocabulary != vocabulary) {
+        if vocabulary(model) != vocabulary(first) {
             return Err(PressError::Vocabulary {
-                reference: r.spec().vocabulary,
-                model: vocabulary,
+                reference: vocabulary(first),
+                model: vocabulary(model),
             });
         }
     }
+    let side = |model, name| -> Result<Side<'_>, PressError> {
+        Ok(Side {
+            name,
+            runner: Runner::new(model, windows.longest())?,
+            positions: Vec::new(),
+        })
+    };
     let mut run = Run {
         cpu,
         models: models
             .iter()
-            .map(|model| Side::new(model, windows))
+            .map(|model| side(model, "the model"))
             .collect::<Result<_, _>>()?,
-        reference: reference.map(|r| Side::new(r, windows)).transpose()?,
-        positions: vec![Vec::new(); models.len()],
+        reference: reference.map(|r| side(r, "the reference")).transpose()?,
     };
     progress.phase("Measuring", windows.text_tokens() as u64);
     for window in windows.iter() {
@@ -166,56 +203,31 @@ pub(crate) fn evaluate_windows(
         run.window(&window)?;
         progress.advance(window.len() as u64);
     }
-    let evaluations = run.positions.iter();
-    Ok(evaluations
-        .map(|positions| summarise(positions, reference.is_some()))
-        .collect())
+    let reference = run.reference.as_ref().map(|r| &r.positions[..]);
+    let models = run.models.iter();
+    Ok(Evaluations {
+        models: models.map(|m| summarise(&m.positions, reference)).collect(),
+        reference: reference.map(|own| summarise(own, reference)),
+    })
 }
 
-/// A model with its session and logits.
+/// A model and what was measured of it.
 struct Side<'a> {
-    model: &'a Model,
-    session: Session,
-    hidden: Vec<f32>,
-    logits: Vec<f32>,
+    name: &'static str,
+    runner: Runner<'a>,
+    positions: Vec<Position>,
 }
 
-impl<'a> Side<'a> {
-    fn new(model: &'a Model, windows: &Windows) -> Result<Self, PressError> {
-        Ok(Self {
-            model,
-            session: model.session(windows.longest())?,
-            hidden: Vec::new(),
-            logits: Vec::new(),
-        })
-    }
-
-    fn forward(&mut self, cpu: &Cpu, tokens: &[u32]) -> Result<(), PressError> {
-        self.session.truncate(0);
-        let hidden = self
-            .model
-            .forward(cpu, &mut self.session, tokens, &mut NoObserver)?;
-        self.hidden.clear();
-        self.hidden.extend_from_slice(hidden);
-        Ok(())
-    }
-
+impl Side<'_> {
+    /// Computes the logits of `n` positions from `first`; refuses such as nothing can be measured with.
     fn logits(&mut self, cpu: &Cpu, first: usize, n: usize) -> Result<(), PressError> {
-        let spec = self.model.spec();
-        self.logits.resize(n * spec.vocabulary, 0.0);
-        let hidden = &self.hidden[first * spec.hidden..][..n * spec.hidden];
-        self.model.logits(cpu, hidden, n, &mut self.logits)?;
-        Ok(())
-    }
-
-    /// Refuses logits that nothing can be measured with.
-    fn check_logits(&self, model: &'static str, first: usize) -> Result<(), PressError> {
-        match self.logits.iter().position(|logit| !logit.is_finite()) {
+        self.runner.logits(cpu, first, n)?;
+        match self.runner.unusable() {
             None => Ok(()),
-            Some(at) => Err(PressError::Logits {
-                model,
-                value: self.logits[at],
-                position: first + at / self.model.spec().vocabulary + 1,
+            Some((value, row)) => Err(PressError::Logits {
+                model: self.name,
+                value,
+                position: first + row + 1,
             }),
         }
     }
@@ -225,71 +237,53 @@ struct Run<'a> {
     cpu: &'a Cpu,
     models: Vec<Side<'a>>,
     reference: Option<Side<'a>>,
-    /// Those of each model.
-    positions: Vec<Vec<Position>>,
 }
 
 impl Run<'_> {
     fn window(&mut self, tokens: &[u32]) -> Result<(), PressError> {
-        for model in &mut self.models {
-            model.forward(self.cpu, tokens)?;
-        }
-        if let Some(reference) = &mut self.reference {
-            reference.forward(self.cpu, tokens)?;
+        for side in self.models.iter_mut().chain(&mut self.reference) {
+            side.runner.forward(self.cpu, 0, tokens)?;
         }
         let scored = tokens.len() - 1;
         for first in (0..scored).step_by(CHUNK) {
             let n = CHUNK.min(scored - first);
-            for model in &mut self.models {
-                model.logits(self.cpu, first, n)?;
-                model.check_logits("the model", first)?;
+            for side in self.models.iter_mut().chain(&mut self.reference) {
+                side.logits(self.cpu, first, n)?;
             }
-            if let Some(reference) = &mut self.reference {
-                reference.logits(self.cpu, first, n)?;
-                reference.check_logits("the reference", first)?;
-            }
-            for model in 0..self.models.len() {
-                self.score(model, first, &tokens[first + 1..][..n]);
-            }
+            self.score(first, &tokens[first + 1..][..n]);
         }
         Ok(())
     }
 
-    /// Scores `targets`, which a model predicted from positions `first..`.
-    fn score(&mut self, model: usize, first: usize, targets: &[u32]) {
-        let positions = &mut self.positions[model];
-        let model = &self.models[model];
-        let vocabulary = model.model.spec().vocabulary;
-        let slots: Vec<Mutex<Position>> = targets
-            .iter()
-            .map(|_| Mutex::new(Position::default()))
-            .collect();
-        let reference = self.reference.as_ref();
-        self.cpu.pool().run(targets.len(), &|i| {
-            let target = targets[i];
-            let q = &model.logits[i * vocabulary..][..vocabulary];
-            let own = loss(q, target);
-            let mut position = Position {
-                place: first + i + 1,
-                nll: own.nll,
-                hit: own.best == target,
-                ..Position::default()
-            };
-            if let Some(reference) = reference {
-                let p = &reference.logits[i * vocabulary..][..vocabulary];
-                let original = loss(p, target);
-                position.kl = divergence(p, q);
-                position.agrees = original.best == own.best;
-                position.reference_nll = original.nll;
-                position.reference_hit = original.best == target;
-            }
-            *slots[i].lock().expect("no holder panics") = position;
-        });
-        positions.extend(
-            slots
-                .into_iter()
-                .map(|slot| slot.into_inner().expect("no holder panics")),
-        );
+    /// Scores `targets`, which all models predicted from positions `first..`.
+    fn score(&mut self, first: usize, targets: &[u32]) {
+        let position = |i: usize, own: Loss| Position {
+            place: first + i + 1,
+            nll: own.nll,
+            hit: own.best == targets[i],
+            kl: 0.0,
+            agrees: true,
+        };
+        let mut original = None;
+        if let Some(reference) = &mut self.reference {
+            let losses = reference.runner.losses(self.cpu, targets);
+            let positions = losses.iter().enumerate().map(|(i, own)| position(i, *own));
+            reference.positions.extend(positions);
+            original = Some((&reference.runner, losses));
+        }
+        for model in &mut self.models {
+            let positions = in_parallel(self.cpu, targets.len(), |i| {
+                let q = model.runner.row(i);
+                let own = loss(q, targets[i]);
+                let mut position = position(i, own);
+                if let Some((reference, losses)) = &original {
+                    position.kl = divergence(reference.row(i), q);
+                    position.agrees = losses[i].best == own.best;
+                }
+                position
+            });
+            model.positions.extend(positions);
+        }
     }
 }
 
@@ -301,8 +295,9 @@ fn share(positions: &[Position], holds: impl Fn(&Position) -> bool) -> f64 {
     mean(positions, |p| f64::from(u8::from(holds(p))))
 }
 
-fn summarise(positions: &[Position], compared: bool) -> Evaluation {
-    let reference = compared.then(|| {
+fn summarise(positions: &[Position], reference: Option<&[Position]>) -> Evaluation {
+    let compared = reference.is_some();
+    let reference = reference.map(|original| {
         let mut divergences: Vec<f64> = positions.iter().map(|p| p.kl).collect();
         divergences.sort_by(f64::total_cmp);
         let at = (divergences.len() as f64 * 0.999) as usize;
@@ -310,8 +305,8 @@ fn summarise(positions: &[Position], compared: bool) -> Evaluation {
             kl_mean: mean(positions, |p| p.kl),
             kl_p999: divergences[at.min(divergences.len() - 1)],
             top1_agreement: share(positions, |p| p.agrees),
-            nll_per_token: mean(positions, |p| p.reference_nll),
-            token_accuracy: share(positions, |p| p.reference_hit),
+            nll_per_token: mean(original, |p| p.nll),
+            token_accuracy: share(original, |p| p.hit),
         }
     });
     let last = positions.iter().map(|p| p.place).max().unwrap_or(0);

@@ -26,6 +26,12 @@ impl Windows {
         }
     }
 
+    /// The same text in windows of at most `context` positions, and none longer than these.
+    pub(crate) fn recut(&self, context: usize) -> Self {
+        let longest = self.stride + usize::from(self.bos.is_some());
+        Self::new(self.tokens.clone(), self.bos, context.min(longest))
+    }
+
     /// Number of windows.
     pub fn len(&self) -> usize {
         self.tokens.len().div_ceil(self.stride)

@@ -117,6 +117,7 @@ pub(crate) fn press_alone(
         parameters,
         calibration_tokens: 0,
         resumed_units,
+        refinements: Vec::new(),
         measurement: None,
         seconds: started.elapsed().as_secs_f64(),
     })

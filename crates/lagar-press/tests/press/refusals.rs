@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use lagar_engine::{Model, ModelOptions};
-use lagar_press::{EvaluationOptions, PressError, PressOptions, Request, Silent, evaluate, press};
+use lagar_press::{
+    EvaluationOptions, PressError, PressOptions, Request, Silent, StageBits, evaluate, press,
+};
 
 use crate::support::{StopAfter, calibration_text, cpu, fixture, press_with, quick};
 
@@ -106,19 +108,31 @@ fn stages_that_make_no_file_are_refused_before_anything_is_written() {
         change(&mut options);
         press_with(&fixture("llama2"), &output, options, 1, false, &Silent).unwrap_err()
     };
-    let stages = |tiers: &[u8]| refused(&|o| o.tiers = tiers.to_vec());
+    let stages = |tiers: &[u8]| refused(&|o| *o = o.clone().with_tiers(tiers, o.exact));
     assert!(matches!(stages(&[]), PressError::Stages { stages: 0 }));
     assert!(matches!(
         stages(&[1, 1, 1, 1]),
         PressError::Stages { stages: 4 }
     ));
-    assert!(matches!(stages(&[2, 0]), PressError::Bits { bits: 0 }));
-    assert!(matches!(stages(&[2, 9]), PressError::Bits { bits: 9 }));
+    assert!(matches!(
+        stages(&[2, 0]),
+        PressError::Bits {
+            bits: StageBits::Depth(0)
+        }
+    ));
+    assert!(matches!(
+        stages(&[2, 9]),
+        PressError::Bits {
+            bits: StageBits::Depth(9)
+        }
+    ));
     let primary = refused(&|o| o.primary = Some(1));
     assert!(matches!(
         primary,
         PressError::Primary { tier: 1, stages: 1 }
     ));
+    let effort = refused(&|o| o.effort = 4);
+    assert!(matches!(effort, PressError::Effort { effort: 4 }));
     for damping in [vec![], vec![0.1, 0.1], vec![-0.1], vec![f32::NAN]] {
         let error = refused(&|o| o.damping = Some(damping.clone()));
         assert!(matches!(error, PressError::Damping { .. }), "{error}");

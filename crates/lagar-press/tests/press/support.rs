@@ -39,9 +39,7 @@ const QUICK_TOKENS: usize = 2048;
 
 /// Settings of a quick press.
 pub(crate) fn quick(bits: u8) -> PressOptions {
-    let mut options = PressOptions::default();
-    options.tiers = vec![bits];
-    options.exact = false;
+    let mut options = PressOptions::default().with_tiers(&[bits], false);
     options.tokens = QUICK_TOKENS;
     options
 }

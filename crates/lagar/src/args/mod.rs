@@ -1,5 +1,6 @@
 //! What the command line accepts. Nothing here does any work.
 
+mod compare;
 mod demo;
 mod eval;
 mod export;
@@ -9,8 +10,10 @@ mod press;
 mod restore;
 mod shell;
 mod split;
+mod task;
 mod tiers;
 
+pub(crate) use compare::CompareArgs;
 pub(crate) use demo::DemoArgs;
 pub(crate) use eval::EvalArgs;
 pub(crate) use export::{ExportArgs, ExportDtype};
@@ -20,7 +23,8 @@ pub(crate) use press::PressArgs;
 pub(crate) use restore::{RestoreArgs, VerifyArgs};
 pub(crate) use shell::{CompletionsArgs, ManArgs};
 pub(crate) use split::{JoinArgs, SplitArgs};
-pub(crate) use tiers::StageTier;
+pub(crate) use task::TaskArgs;
+pub(crate) use tiers::{Size, StageTier};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -61,8 +65,9 @@ const AFTER_LONG: &str = concat!(
     "
 
 Environment:
-  LAGAR_ISA  instruction set to use instead of the best one, for comparing and testing
-  NO_COLOR   when set, no colours
+  LAGAR_ISA    instruction set to use instead of the best one, for comparing and testing
+  LAGAR_TASKS  folder with the questions of named tasks, where --tasks names none
+  NO_COLOR     when set, no colours
 
 Exit codes:
   0 done · 1 the work failed · 2 wrong usage · 3 bad input (file or data) · 130 interrupted"
@@ -115,6 +120,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     Chat(ChatArgs),
     Eval(EvalArgs),
+    Compare(CompareArgs),
     Inspect(InspectArgs),
     Export(ExportArgs),
     Restore(RestoreArgs),

@@ -1,6 +1,6 @@
 //! `lagar press`.
 
-use super::tiers::{StageTier, Tiers};
+use super::tiers::{Size, StageTier, Tiers};
 use clap::Args;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -15,6 +15,8 @@ use std::path::PathBuf;
 Examples:
   lagar press Qwen3-0.6B -o qwen.lagar
   lagar press Qwen3-0.6B -o qwen.lagar --bits 3 --text books.txt --text code.txt
+  lagar press Qwen3-0.6B -o qwen.lagar --bpw 2.56
+  lagar press Qwen3-0.6B -o qwen.lagar --size 250MB
   lagar press Qwen3-0.6B -o qwen.lagar --tiers 2,1,1+exact
   lagar press Qwen3-0.6B -o qwen.lagar --resume    go on after an interruption")]
 pub(crate) struct PressArgs {
@@ -29,7 +31,8 @@ pub(crate) struct PressArgs {
     /// The qualities that the file holds: bits per weight of each stage, then +exact for the original
     ///
     /// One to three stages of 1 to 8 bits each make the tiers R, RG and RGB: the first alone, then each
-    /// sharpened by the next. `+exact` adds tier full, which gives the checkpoint back bit for bit.
+    /// sharpened by the next. A number with a point, such as 1.8, is an average: more bits go to weights that
+    /// matter more. `+exact` adds tier full, which gives the checkpoint back bit for bit.
     /// `exact` alone holds nothing else. [default: 2,2+exact]
     #[arg(long, value_name = "BITS,…[+exact]")]
     pub(crate) tiers: Option<Tiers>,
@@ -47,6 +50,17 @@ pub(crate) struct PressArgs {
     #[arg(short, long, value_name = "K", value_parser = clap::value_parser!(u8).range(1..=8))]
     pub(crate) bits: Option<u8>,
 
+    /// So many bits for each parameter, the whole file counted: weights that matter more get more
+    ///
+    /// Any number, such as 2.56. The file comes out at most that large, and less than half a percent smaller. A backward pass over calibration
+    /// text finds out what matters. With --tiers, the length of the file up to the primary tier.
+    #[arg(long, value_name = "X", conflicts_with = "bits")]
+    pub(crate) bpw: Option<f64>,
+
+    /// The same, as a size: 3GB, 700MB, 2.5GiB, or 40% of the checkpoint's
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["bits", "bpw"])]
+    pub(crate) size: Option<Size>,
+
     /// Calibration text, UTF-8; may be given several times [default: a text that is built in]
     ///
     /// Take text like that which the model will see. 100,000 tokens are plenty.
@@ -60,6 +74,13 @@ pub(crate) struct PressArgs {
     /// Seed of the random signs of the input transforms
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
+
+    /// Work on scales, norms and biases after rounding, 0 to 3
+    ///
+    /// They are fitted to the original's outputs by gradient: with 1 on a quarter as much text as is read for calibration,
+    /// with 2 on as much, with 3 on four times as much. 0 leaves them as they are. The loss before and after is reported.
+    #[arg(long, value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(u8).range(..=i64::from(lagar_press::MOST_EFFORT)))]
+    pub(crate) effort: u8,
 
     /// Go on from FILE.partial/ where an earlier press of the same things stopped
     #[arg(long)]

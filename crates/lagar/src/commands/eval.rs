@@ -1,96 +1,69 @@
 //! `lagar eval`.
 
+use super::measured::{ByPosition, Losses, Size, TaskScore, share};
 use super::model;
 use super::press::read_text;
+use super::task::Named;
 use crate::args::EvalArgs;
 use crate::context::Context;
 use crate::interrupt::{Interrupt, Second};
-use crate::terminal::{self, Align, Reporter, Table, bytes};
-use lagar_engine::Model;
-use lagar_press::{Evaluation, EvaluationOptions, PositionRange, evaluate};
+use crate::terminal::{self, Align, Reporter, Table, bytes, escape};
+use lagar_press::{EvaluationOptions, evaluate};
 use serde::Serialize;
 use std::num::NonZeroUsize;
 
 /// The object of `eval --json`.
 #[derive(Debug, Serialize)]
-pub(super) struct Measured {
-    pub(super) tokens: usize,
-    nll_per_token: f64,
-    pub(super) perplexity: f64,
-    token_accuracy: f64,
-    pub(super) file_bytes: u64,
-    pub(super) parameters: u64,
-    pub(super) bits_per_parameter: f64,
+struct Measured {
     #[serde(flatten)]
-    pub(super) comparison: Option<Compared>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    by_position: Option<Vec<ByPosition>>,
-}
-
-/// What `--reference` adds.
-#[derive(Debug, Serialize)]
-pub(super) struct Compared {
-    pub(super) kl_mean: f64,
-    kl_p999: f64,
-    pub(super) top1_agreement: f64,
-    pub(super) reference_perplexity: f64,
-    reference_token_accuracy: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct ByPosition {
-    from: usize,
-    to: usize,
-    tokens: usize,
-    nll_per_token: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kl_mean: Option<f64>,
+    losses: Option<Losses>,
+    #[serde(flatten)]
+    size: Size,
+    #[serde(flatten)]
+    task: Option<TaskScore>,
 }
 
 impl Measured {
-    pub(super) fn new(model: &Model, evaluation: &Evaluation, by_position: bool) -> Self {
-        let (file_bytes, parameters) = (model.file_bytes(), model.parameters());
-        let ranges = || {
-            evaluation
-                .by_position
-                .iter()
-                .map(ByPosition::from)
-                .collect()
-        };
-        Self {
-            tokens: evaluation.tokens,
-            nll_per_token: evaluation.nll_per_token,
-            perplexity: evaluation.perplexity(),
-            token_accuracy: evaluation.token_accuracy,
-            file_bytes,
-            parameters,
-            bits_per_parameter: 8.0 * file_bytes as f64 / parameters as f64,
-            comparison: evaluation.reference.as_ref().map(|c| Compared {
-                kl_mean: c.kl_mean,
-                kl_p999: c.kl_p999,
-                top1_agreement: c.top1_agreement,
-                reference_perplexity: c.nll_per_token.exp(),
-                reference_token_accuracy: c.token_accuracy,
-            }),
-            by_position: by_position.then(ranges),
-        }
-    }
-
     fn render(&self) -> String {
-        let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+        let mut parts = Vec::new();
+        let mut last = Table::new(&[("", Align::Left), ("model", Align::Right)]);
+        if let Some(losses) = &self.losses {
+            parts.extend(losses.tables());
+        }
+        if let Some(task) = &self.task {
+            parts.push(task.table().render());
+        }
+        last.row(["file".to_owned(), bytes(self.size.file_bytes)]);
+        last.row([
+            "bits per parameter".to_owned(),
+            format!("{:.3}", self.size.bits_per_parameter),
+        ]);
+        parts.push(last.render());
+        parts.join("\n")
+    }
+}
+
+/// A share in percent.
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+impl Losses {
+    /// The losses, and where they lie in the window.
+    fn tables(&self) -> Vec<String> {
         let mut columns = vec![("", Align::Left), ("model", Align::Right)];
-        if self.comparison.is_some() {
+        if self.compared.is_some() {
             columns.push(("original", Align::Right));
         }
         let mut table = Table::new(&columns);
         let mut row = |name: &str, own: String, original: Option<String>| {
             let mut cells = vec![name.to_owned(), own];
-            if self.comparison.is_some() {
+            if self.compared.is_some() {
                 cells.push(original.unwrap_or_default());
             }
             table.row(cells);
         };
-        let c = self.comparison.as_ref();
+        let c = self.compared.as_ref();
         row(
             "perplexity",
             format!("{:.4}", self.perplexity),
@@ -107,58 +80,62 @@ impl Measured {
             c.map(|c| percent(c.reference_token_accuracy)),
         );
         if let Some(c) = c {
-            row(
-                "KL from the original, mean",
-                format!("{:.5}", c.kl_mean),
-                None,
-            );
+            let kl = format!("{:.5}", c.kl_mean);
+            row("KL from the original, mean", kl, None);
             row("KL, 99.9th percentile", format!("{:.4}", c.kl_p999), None);
             row("same most likely token", percent(c.top1_agreement), None);
         }
-        row("file", bytes(self.file_bytes), None);
-        row(
-            "bits per parameter",
-            format!("{:.3}", self.bits_per_parameter),
-            None,
-        );
         row("tokens scored", self.tokens.to_string(), None);
-        let mut out = table.render();
-        if let Some(ranges) = &self.by_position {
-            let mut table = Table::new(&[
-                ("position", Align::Left),
-                ("tokens", Align::Right),
-                ("loss", Align::Right),
-                ("KL", Align::Right),
-            ]);
-            for range in ranges {
-                table.row([
-                    format!("{} to {}", range.from, range.to - 1),
-                    range.tokens.to_string(),
-                    format!("{:.4}", range.nll_per_token),
-                    range.kl_mean.map_or(String::new(), |kl| format!("{kl:.5}")),
-                ]);
-            }
-            out.push('\n');
-            out.push_str(&table.render());
-        }
-        out
+        let ranges = self.by_position.as_deref();
+        let positions = ranges.map(|ranges| by_position(ranges).render());
+        [table.render()].into_iter().chain(positions).collect()
     }
 }
 
-impl From<&PositionRange> for ByPosition {
-    fn from(range: &PositionRange) -> Self {
-        Self {
-            from: range.from,
-            to: range.to,
-            tokens: range.tokens,
-            nll_per_token: range.nll_per_token,
-            kl_mean: range.kl_mean,
+fn by_position(ranges: &[ByPosition]) -> Table {
+    let mut table = Table::new(&[
+        ("position", Align::Left),
+        ("tokens", Align::Right),
+        ("loss", Align::Right),
+        ("KL", Align::Right),
+    ]);
+    for range in ranges {
+        table.row([
+            format!("{} to {}", range.from, range.to - 1),
+            range.tokens.to_string(),
+            format!("{:.4}", range.nll_per_token),
+            range.kl_mean.map_or(String::new(), |kl| format!("{kl:.5}")),
+        ]);
+    }
+    table
+}
+
+impl TaskScore {
+    fn table(&self) -> Table {
+        let name = escape(&self.task);
+        let mut table = Table::new(&[(&name, Align::Left), ("model", Align::Right)]);
+        table.row(["right answers".to_owned(), self.words()]);
+        if let Some(norm) = &self.norm {
+            table.row([
+                "right answers, by likelihood for each character".to_owned(),
+                share(norm.accuracy_norm, norm.accuracy_norm_stderr),
+            ]);
         }
+        if let Some(perplexity) = self.task_perplexity {
+            let perplexity = format!("{perplexity:.4}");
+            table.row(["perplexity of whole answers".to_owned(), perplexity]);
+        }
+        table.row(["questions".to_owned(), self.examples.to_string()]);
+        table
     }
 }
 
 pub(crate) fn eval(context: &Context, args: &EvalArgs) -> anyhow::Result<()> {
-    let text = read_text(&args.text)?;
+    let text = args.text.as_deref().map(read_text).transpose()?;
+    let task = args.task.as_deref();
+    let task = task
+        .map(|name| Named::read(name, &args.source))
+        .transpose()?;
     let cpu = context.cpu();
     let model = model::open_fitting(context, &args.model, args.tier.as_deref(), args.kv)?;
     let reference = match &args.reference {
@@ -166,21 +143,23 @@ pub(crate) fn eval(context: &Context, args: &EvalArgs) -> anyhow::Result<()> {
         Some(path) => Some(model::open(context, path, None, args.kv)?),
     };
     let interrupt = Interrupt::catch(Second::Exits)?;
-    let reporter = Reporter::new(context.messages, &interrupt);
     let options = EvaluationOptions::new(
         args.context.map(|n| n as usize),
         args.tokens.map(NonZeroUsize::get),
     );
-    let evaluation = evaluate(
-        &cpu,
-        &model,
-        reference.as_deref(),
-        &text,
-        &options,
-        &reporter,
-    )?;
-    drop(reporter);
-    let measured = Measured::new(&model, &evaluation, args.by_position);
+    let losses = text.map(|text| -> anyhow::Result<Losses> {
+        let reporter = Reporter::new(context.messages, &interrupt);
+        let reference = reference.as_deref();
+        let evaluation = evaluate(&cpu, &model, reference, &text, &options, &reporter)?;
+        Ok(Losses::new(&evaluation, args.by_position))
+    });
+    let losses = losses.transpose()?;
+    let score = task.map(|task| task.score(context, &cpu, &model, &interrupt));
+    let measured = Measured {
+        losses,
+        size: Size::of(&model),
+        task: score.transpose()?,
+    };
     if context.json {
         terminal::print_json(&measured)
     } else {

@@ -5,9 +5,9 @@ use crate::context::Context;
 use crate::exit::{Blame, Fault};
 use crate::terminal::{self, Align, Table, bytes, count, escape};
 use lagar_engine::Checkpoint;
-use lagar_format::{Body, Container, Index, Limits, PartId, Stage, TensorRecord};
+use lagar_format::{Body, Container, Index, Limits, LowRankStage, PartId, Stage, TensorRecord};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The object of `inspect --json`.
@@ -55,6 +55,14 @@ enum StageLine {
     Raw { dtype: String },
     /// A window code; `bits` is its depth, averaged over the columns.
     Window { tier: String, bits: f64 },
+    /// Single weights; `entries` of them, and the share of the matrix that they are.
+    Sparse {
+        tier: String,
+        entries: u64,
+        share: f64,
+    },
+    /// A product of two window codes; `bits` is the mean depth of both factors.
+    LowRank { tier: String, rank: u64, bits: f64 },
 }
 
 /// 8 × bytes over parameters; 0 for a model without any.
@@ -239,6 +247,12 @@ impl StageLine {
         match self {
             Self::Raw { dtype } => dtype.to_lowercase(),
             Self::Window { tier, bits } => format!("{bits} bits ({})", escape(tier)),
+            Self::Sparse { tier, share, .. } => {
+                format!("{:.2} % sparse ({})", 100.0 * share, escape(tier))
+            }
+            Self::LowRank { tier, rank, bits } => {
+                format!("rank {rank} at {bits} bits ({})", escape(tier))
+            }
         }
     }
 }
@@ -255,18 +269,13 @@ fn tensor_line(index: &Index, tensor: &TensorRecord) -> TensorLine {
         ),
         Body::Linear { stages, .. } => {
             let mut lines = Vec::new();
-            let mut stored = 0;
+            // Stages may share parts.
+            let mut parts = BTreeSet::new();
             for stage in stages {
-                if let Stage::Window(window) = stage {
-                    stored += part_bytes(&window.codes) + part_bytes(&window.scales);
-                    stored += window.row_scales.iter().map(part_bytes).sum::<u64>();
-                    lines.push(StageLine::Window {
-                        tier: index.tiers[window.tier].name.clone(),
-                        bits: mean_depth(&window.depths, tensor.shape.last().copied().unwrap_or(0)),
-                    });
-                }
+                parts.extend(stage.parts());
+                lines.extend(stage_line(index, tensor, stage));
             }
-            (lines, stored)
+            (lines, parts.iter().map(part_bytes).sum())
         }
         Body::Exact => (Vec::new(), 0),
     };
@@ -276,6 +285,38 @@ fn tensor_line(index: &Index, tensor: &TensorRecord) -> TensorLine {
         stages,
         bits_per_weight: bits_per(stored, elements),
     }
+}
+
+/// A stage; nothing of a kind that this program does not know.
+fn stage_line(index: &Index, tensor: &TensorRecord, stage: &Stage) -> Option<StageLine> {
+    let columns = tensor.shape.last().copied().unwrap_or(0);
+    let elements = tensor.elements();
+    let tier = index.tiers[stage.tier()].name.clone();
+    Some(match stage {
+        Stage::Window(window) => StageLine::Window {
+            tier,
+            bits: mean_depth(&window.depths, columns),
+        },
+        Stage::Sparse(sparse) => {
+            let entries = index.parts[sparse.values].bytes / 2;
+            StageLine::Sparse {
+                tier,
+                entries,
+                share: entries as f64 / elements as f64,
+            }
+        }
+        Stage::LowRank(LowRankStage { rank, v, u }) => {
+            let weights = [rank * columns, elements / columns.max(1) * rank].map(|n| n as f64);
+            let bits = weights[0] * mean_depth(&v.depths, columns)
+                + weights[1] * mean_depth(&u.depths, *rank);
+            StageLine::LowRank {
+                tier,
+                rank: *rank,
+                bits: bits / (weights[0] + weights[1]),
+            }
+        }
+        _ => return None,
+    })
 }
 
 /// Mean depth over `columns`, in groups of 128 of which the last may be shorter.

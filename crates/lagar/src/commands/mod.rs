@@ -1,11 +1,13 @@
 //! What each command does: read its arguments, call the libraries, show the result.
 
 mod chat;
+mod compare;
 mod completion;
 mod demo;
 mod eval;
 mod export;
 mod inspect;
+mod measured;
 mod model;
 mod press;
 mod restore;
@@ -13,6 +15,7 @@ mod run;
 mod shell;
 mod speaker;
 mod split;
+mod task;
 mod verify;
 
 use crate::args::{Cli, Command};
@@ -25,6 +28,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run(args) => run::run(&context()?, args),
         Command::Chat(args) => chat::chat(&context()?, args),
         Command::Eval(args) => eval::eval(&context()?, args),
+        Command::Compare(args) => compare::compare(&context()?, args),
         Command::Inspect(args) => inspect::inspect(&context()?, args),
         Command::Export(args) => export::export(&context()?, args),
         Command::Restore(args) => restore::restore(&context()?, args),

@@ -2,7 +2,7 @@
 
 use super::demo::{CALIBRATION, EVALUATION};
 use super::inspect::Inspection;
-use crate::args::{PressArgs, StageTier};
+use crate::args::{PressArgs, Size, StageTier};
 use crate::context::Context;
 use crate::exit::{self, Blame, Fault};
 use crate::interrupt::{Interrupt, Second};
@@ -10,7 +10,7 @@ use crate::machine;
 use crate::terminal::{self, Reporter, bytes, count, duration};
 use anyhow::{Context as _, bail};
 use lagar_engine::{Checkpoint, EngineError, Model, ModelOptions};
-use lagar_press::{MeasuredText, Measurement, PressError, PressOptions, Request};
+use lagar_press::{MeasuredText, Measurement, PressError, PressOptions, Request, StageBits};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -26,8 +26,19 @@ struct Pressed {
     peak_memory_bytes: Option<u64>,
     calibration_tokens: usize,
     resumed_units: usize,
+    /// What refinement made of each tier.
+    refined: Vec<RefinedTier>,
     /// What `kl_mean` of the tiers was measured on; null where none was.
     measured: Option<Measured>,
+}
+
+#[derive(Debug, Serialize)]
+struct RefinedTier {
+    tier: String,
+    /// On calibration text that was held out, nats.
+    kl_before: f64,
+    kl_after: f64,
+    steps: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,6 +72,7 @@ pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
     let reporter = Reporter::new(context.messages, &interrupt);
     options.tokens = args.tokens.get();
     options.seed = args.seed;
+    options.effort = args.effort;
     let request = Request {
         checkpoint: &args.checkpoint,
         text: &text,
@@ -103,6 +115,14 @@ pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
         peak_memory_bytes: machine::peak_memory_bytes(),
         calibration_tokens: report.calibration_tokens,
         resumed_units: report.resumed_units,
+        refined: (report.refinements.iter())
+            .map(|refined| RefinedTier {
+                tier: refined.tier.clone(),
+                kl_before: refined.kl_before,
+                kl_after: refined.kl_after,
+                steps: refined.steps,
+            })
+            .collect(),
         measured: report.measurement.as_ref().map(|m| Measured {
             tokens: m.tokens,
             text: match m.text {
@@ -168,10 +188,14 @@ fn tiers(args: &PressArgs) -> anyhow::Result<PressOptions> {
                  every stage there (--tiers 4+exact); with --bits alone, the file has one tier and no exact section",
             ));
         }
-        (Some(tiers), None) => PressOptions::default().with_tiers(&tiers.bits, tiers.exact),
+        (Some(tiers), None) => PressOptions::default().with_stages(tiers.bits.clone(), tiers.exact),
         (None, Some(bits)) => PressOptions::default().with_tiers(&[bits], false),
         (None, None) => PressOptions::default(),
     };
+    let target = target(args)?;
+    if target.is_some() && args.tiers.is_none() {
+        options = options.with_tiers(&[2], false);
+    }
     options.primary = args.primary.map(StageTier::position);
     if let Some(primary) = options.primary
         && primary >= options.tiers.len()
@@ -189,7 +213,44 @@ fn tiers(args: &PressArgs) -> anyhow::Result<PressOptions> {
             },
         ));
     }
+    if let Some(target) = target {
+        let primary = options.primary();
+        let Some(stage) = options.tiers.get_mut(primary) else {
+            return Err(exit::fault(
+                Fault::Usage,
+                "--bpw and --size say how large a tier below full shall be, and --tiers exact makes none",
+            ));
+        };
+        *stage = target;
+    }
     Ok(options)
+}
+
+/// How long the file may be.
+fn target(args: &PressArgs) -> anyhow::Result<Option<StageBits>> {
+    if let Some(bits) = args.bpw {
+        if !(bits > 0.0 && bits.is_finite()) {
+            let message = format!("--bpw {bits}: give a number of bits above 0");
+            return Err(exit::fault(Fault::Usage, message));
+        }
+        return Ok(Some(StageBits::FileBits(bits)));
+    }
+    Ok(match args.size {
+        None => None,
+        Some(Size::Bytes(bytes)) => Some(StageBits::FileBytes(bytes)),
+        Some(Size::Share(share)) => {
+            let checkpoint = Checkpoint::open(&args.checkpoint).blame(Fault::Input)?;
+            Some(StageBits::FileBytes(
+                (checkpoint_bytes(&checkpoint) as f64 * share) as u64,
+            ))
+        }
+    })
+}
+
+/// Bytes of all files of a checkpoint.
+fn checkpoint_bytes(checkpoint: &Checkpoint) -> u64 {
+    let files = checkpoint.files().iter();
+    files.map(|(_, bytes)| bytes.len() as u64).sum()
 }
 
 /// Fails early where the output could not get its name in the end.
@@ -272,7 +333,15 @@ pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
 fn weight_bytes(options: &PressOptions, parameters: u64, checkpoint_bytes: u64) -> u64 {
     let parameters = parameters as f64;
     // One byte of scale for 128 weights, and one 16-bit scale a row, for each stage.
-    let stages: f64 = options.tiers.iter().map(|&k| f64::from(k) + 0.08).sum();
+    let mut stages = 0.0;
+    for bits in &options.tiers {
+        match *bits {
+            StageBits::Depth(depth) => stages += f64::from(depth) + 0.08,
+            StageBits::Average(bits) => stages += bits + 0.08,
+            StageBits::FileBytes(bytes) => stages = 8.0 * bytes as f64 / parameters,
+            StageBits::FileBits(bits) => stages = bits,
+        }
+    }
     // What a coder saves of an original of 16 or 32 bits alone, and for each bit of the tiers below, as
     // measured in bench/record/exact-coder.md.
     let original = 8.0 * checkpoint_bytes as f64 / parameters;
@@ -296,11 +365,7 @@ fn dry_run(
         }
         Ok(checkpoint) => checkpoint,
     };
-    let checkpoint_bytes = checkpoint
-        .files()
-        .iter()
-        .map(|(_, bytes)| bytes.len() as u64)
-        .sum();
+    let checkpoint_bytes = checkpoint_bytes(&checkpoint);
     let model = Model::from_checkpoint(checkpoint, &ModelOptions::default()).blame(Fault::Input)?;
     let tokens = model.tokenizer().encode_plain(text)?.len();
     let calibration_tokens = tokens.min(args.tokens.get());

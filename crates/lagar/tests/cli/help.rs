@@ -11,6 +11,7 @@ fn help_texts_are_as_recorded() {
         "run",
         "chat",
         "eval",
+        "compare",
         "inspect",
         "export",
         "restore",
@@ -102,7 +103,18 @@ fn wrong_usage_exits_with_2_and_explains_itself() {
             "cannot be used with",
         ),
         (vec!["run", "model", "--threads", "0"], "--threads"),
-        (vec!["eval", "model"], "--text <FILE>"),
+        (
+            vec!["eval", "model"],
+            "--text <FILE>|--task <NAME|FILE.jsonl>",
+        ),
+        (
+            vec!["eval", "model", "--task", "piqa", "--reference", "m"],
+            "--text <FILE>",
+        ),
+        (
+            vec!["compare", "a.lagar", "--text", "t"],
+            "--reference <CHECKPOINT>",
+        ),
         (
             vec!["eval", "model", "--text", "t", "--context", "1"],
             "--context",
@@ -128,8 +140,8 @@ fn completions_cover_every_command() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = lagar(["completions", shell]).ok();
         for command in [
-            "press", "run", "chat", "eval", "inspect", "export", "restore", "verify", "split",
-            "join", "demo",
+            "press", "run", "chat", "eval", "compare", "inspect", "export", "restore", "verify",
+            "split", "join", "demo",
         ] {
             assert!(script.contains(command), "{shell}: {command}");
         }

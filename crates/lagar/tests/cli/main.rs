@@ -8,4 +8,5 @@ mod help;
 mod interrupted;
 mod results;
 mod support;
+mod tasks;
 mod tiers;

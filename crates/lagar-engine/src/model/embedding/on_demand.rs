@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lagar_codec::TILE_ROWS;
+use lagar_codec::{ROW_UNIT, TILE_ROWS};
 use lagar_format::{Dtype, PartId};
 use lagar_kernels::Cpu;
 
@@ -15,7 +15,7 @@ use crate::EngineError;
 use crate::checkpoint::read_f32;
 use crate::exact::{ExactScratch, ExactTensor};
 use crate::spec::LinearSpec;
-use crate::stored::{Form, PartBytes, Pressed, Take, Tier, Unchecked};
+use crate::stored::{Form, PartBytes, Pressed, Stored, Take, Tier, Unchecked};
 
 /// Rows of a matrix in a mapped file. The chunks that a row lies in are checked when it is first
 /// asked for.
@@ -23,8 +23,9 @@ use crate::stored::{Form, PartBytes, Pressed, Take, Tier, Unchecked};
 pub(in super::super) struct OnDemand {
     opened: Arc<Opened>,
     rows: Rows,
-    /// Of each stage: codes, scales, row scales. Behind them, of a coded matrix: model, lengths,
-    /// codes. Of a raw matrix: its only part.
+    /// Of each window stage: codes, scales, row scales; of each low-rank stage: those of both factors; of
+    /// each sparse stage: gaps, values. Behind them, of a coded matrix: model, lengths, codes. Of a raw
+    /// matrix: its only part.
     parts: Vec<PartId>,
 }
 
@@ -61,6 +62,7 @@ impl OnDemand {
         let rows = match tier.form(record)? {
             Form::Linear(transform, stages) => {
                 let pressed = tier.pressed(record, transform, stages, &Take::Unread)?;
+                check_shared(stored, &pressed, &parts)?;
                 linear(Weight::Pressed(pressed))
             }
             Form::Raw(dtype, part) => {
@@ -85,7 +87,11 @@ impl OnDemand {
                 if let [.., model, _, _] = parts[..] {
                     stored.part(model)?;
                 }
-                Rows::Coded(dtype, ExactTensor::open(&tier, of, &Take::Unread)?.into())
+                let tensor = ExactTensor::open(&tier, of, &Take::Unread)?;
+                if let Some(prediction) = tensor.prediction() {
+                    check_shared(stored, prediction.pressed(), &parts)?;
+                }
+                Rows::Coded(dtype, tensor.into())
             }
         };
         Ok(Self {
@@ -184,16 +190,35 @@ impl OnDemand {
         pressed: &Pressed,
         tile_rows: BTreeSet<usize>,
     ) -> Result<(), EngineError> {
-        for (stage, parts) in pressed.stages.iter().zip(self.parts.chunks(3)) {
+        let fault = self.opened.stored.code_fault(self.opened.spec.embedding());
+        let rows_of = |tile_row: usize, rows: usize| {
+            let first = tile_row * TILE_ROWS;
+            first..rows.min(first + TILE_ROWS)
+        };
+        let (windows, rest) = self.parts.split_at(3 * pressed.stages.len());
+        let (factors, sparse) = rest.split_at(6 * pressed.low_rank.len());
+        let windows = pressed.stages.iter().zip(windows.chunks(3));
+        let factors = { pressed.low_rank.iter() }.zip(factors.chunks(6));
+        for (stage, parts) in windows.chain(factors.map(|(l, parts)| (&l.u, &parts[3..]))) {
             for &tile_row in &tile_rows {
-                let first = tile_row * TILE_ROWS;
-                let rows = first..stage.layout.rows().min(first + TILE_ROWS);
-                let (_, ranges) = stage.layout.strip(rows);
+                let (_, ranges) = stage.layout.strip(rows_of(tile_row, stage.layout.rows()));
                 for (part, range) in parts.iter().zip(ranges) {
                     self.check(*part, range)?;
                 }
                 let checked = stage.layout.check_tile_row(tile_row, &stage.codes);
-                checked.map_err(self.opened.stored.code_fault(self.opened.spec.embedding()))?;
+                checked.map_err(&fault)?;
+            }
+        }
+        for (stage, parts) in pressed.sparse.iter().zip(sparse.chunks(2)) {
+            for &tile_row in &tile_rows {
+                let rows = rows_of(tile_row, stage.layout.rows());
+                let bands = rows.start / ROW_UNIT..rows.end.div_ceil(ROW_UNIT);
+                let (_, ranges) = stage.layout.strip(rows);
+                for (part, range) in parts.iter().zip(ranges) {
+                    self.check(*part, range)?;
+                }
+                let checked = stage.layout.check(bands, &stage.gaps, &stage.values);
+                checked.map_err(&fault)?;
             }
         }
         Ok(())
@@ -203,4 +228,16 @@ impl OnDemand {
         let bytes = bytes.start as u64..bytes.end as u64;
         self.opened.stored.check_range(part, bytes)
     }
+}
+
+/// Checks what every row needs of the stages: the factors `v` of low rank. (The counts of sparse stages
+/// were checked when they were read.)
+fn check_shared(stored: &Stored, pressed: &Pressed, parts: &[PartId]) -> Result<(), EngineError> {
+    let factors = parts[3 * pressed.stages.len()..].chunks(6);
+    for (_, parts) in pressed.low_rank.iter().zip(factors) {
+        for part in &parts[..3] {
+            stored.part(*part)?;
+        }
+    }
+    Ok(())
 }

@@ -66,6 +66,10 @@ struct Mixed<'a> {
 
 impl PartBytes for Mixed<'_> {
     fn range(&self, id: PartId, bytes: Range<usize>) -> Result<Region, EngineError> {
+        // What is empty is in no plan.
+        if bytes.is_empty() {
+            return Ok(Region::from_vec(Vec::new()));
+        }
         if self.stored.container().index().parts[id].tier <= self.resident {
             return Unchecked(self.stored).range(id, bytes);
         }

@@ -2,6 +2,7 @@
 //! a plain definition in `f64`, and treats each vector by itself.
 
 mod attention;
+mod backward;
 mod products;
 mod rows;
 

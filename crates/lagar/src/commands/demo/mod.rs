@@ -8,7 +8,7 @@ mod report;
 pub(crate) use assets::{CALIBRATION, EVALUATION};
 
 use super::completion::Writer;
-use super::eval::Measured;
+use super::measured::{Losses, Size};
 use super::model;
 use super::speaker::Speaker;
 use crate::args::DemoArgs;
@@ -229,7 +229,7 @@ impl Demo<'_> {
     }
 
     /// A row without a name, and all that was measured for it.
-    fn measure(&self, model: &Arc<Model>, original: &Model) -> anyhow::Result<(Row, Measured)> {
+    fn measure(&self, model: &Arc<Model>, original: &Model) -> anyhow::Result<(Row, Losses)> {
         let reporter = Reporter::new(self.context.messages, self.interrupt);
         let options = EvaluationOptions::new(Some(CONTEXT), Some(TOKENS));
         let evaluation = evaluate(
@@ -241,17 +241,16 @@ impl Demo<'_> {
             &reporter,
         )?;
         drop(reporter);
-        let measured = Measured::new(model, &evaluation, false);
-        let compared = measured
-            .comparison
-            .as_ref()
-            .context("a reference was given")?;
+        let measured = Losses::new(&evaluation, false);
+        let compared = measured.compared.as_ref();
+        let compared = compared.context("a reference was given")?;
+        let size = Size::of(model);
         let (paragraph, tokens_per_second) = self.write(model)?;
         let row = Row {
             name: String::new(),
             bits: None,
-            file_bytes: measured.file_bytes,
-            bits_per_parameter: measured.bits_per_parameter,
+            file_bytes: size.file_bytes,
+            bits_per_parameter: size.bits_per_parameter,
             perplexity: measured.perplexity,
             kl_mean: compared.kl_mean,
             top1_agreement: compared.top1_agreement,
@@ -263,18 +262,16 @@ impl Demo<'_> {
     }
 
     /// The original's row; its perplexity was measured beside a pressed model's.
-    fn original(&self, model: &Arc<Model>, beside: &Measured) -> anyhow::Result<Row> {
-        let compared = beside
-            .comparison
-            .as_ref()
-            .context("a reference was given")?;
+    fn original(&self, model: &Arc<Model>, beside: &Losses) -> anyhow::Result<Row> {
+        let compared = beside.compared.as_ref();
+        let compared = compared.context("a reference was given")?;
         let (paragraph, tokens_per_second) = self.write(model)?;
-        let (file_bytes, parameters) = (model.file_bytes(), model.parameters());
+        let size = Size::of(model);
         Ok(Row {
             name: ORIGINAL.to_owned(),
             bits: None,
-            file_bytes,
-            bits_per_parameter: 8.0 * file_bytes as f64 / parameters as f64,
+            file_bytes: size.file_bytes,
+            bits_per_parameter: size.bits_per_parameter,
             perplexity: compared.reference_perplexity,
             kl_mean: 0.0,
             top1_agreement: 1.0,

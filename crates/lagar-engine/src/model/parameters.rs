@@ -1,0 +1,144 @@
+//! Changing a model's small parameters: vectors, and the row scales of pressed matrices.
+
+use std::sync::Arc;
+
+use lagar_format::Region;
+
+use super::Model;
+use super::embedding::Embedding;
+use super::linear::{Linear, Weight};
+use super::weights::Weights;
+
+impl Model {
+    /// The row scales of each stage of a pressed matrix, as they are stored: one little-endian bf16
+    /// for each padded row. `None` if there is no such matrix or it is not pressed.
+    ///
+    /// # Panics
+    /// If weights are read from the disk while the model runs.
+    pub fn row_scales(&self, name: &str) -> Option<Vec<Region>> {
+        let Weights::Resident { blocks, head } = &self.weights else {
+            panic!("{RESIDENT}");
+        };
+        let pressed = |linear: &Linear| match &linear.weight {
+            Weight::Pressed(pressed) => {
+                let stages = pressed.stages.iter();
+                Some(stages.map(|stage| stage.row_scales.clone()).collect())
+            }
+            Weight::Dense { .. } => None,
+        };
+        if name == self.spec.head.weight {
+            return pressed(head);
+        }
+        if name == self.spec.embedding {
+            let Embedding::Resident(embedding) = &self.embedding else {
+                panic!("{RESIDENT}");
+            };
+            return pressed(embedding);
+        }
+        let all = self.spec.blocks.iter().zip(blocks);
+        let mut linears = all.flat_map(|(spec, weights)| spec.linears().zip(weights.linears()));
+        let (_, linear) = linears.find(|(spec, _)| spec.weight == name)?;
+        pressed(linear)
+    }
+
+    /// Replaces the row scales of one stage of a pressed matrix. A tied embedding stays tied.
+    ///
+    /// # Panics
+    /// If the model has no such stage, the length is another, or weights are read from the disk while
+    /// the model runs.
+    pub fn set_row_scales(&mut self, name: &str, stage: usize, scales: Vec<u8>) {
+        let edit = |linear: &mut Linear| {
+            let Weight::Pressed(pressed) = &mut linear.weight else {
+                panic!("{name} is not pressed");
+            };
+            let stage = &mut pressed.stages[stage];
+            assert_eq!(scales.len(), stage.row_scales.len(), "a bf16 a padded row");
+            stage.row_scales = Region::from_vec(scales);
+        };
+        let Weights::Resident { blocks, head } = &mut self.weights else {
+            panic!("{RESIDENT}");
+        };
+        if name == self.spec.head.weight {
+            edit(Arc::make_mut(head));
+            if self.spec.is_tied() {
+                self.embedding = Embedding::Resident(Arc::clone(head));
+            }
+            return;
+        }
+        if name == self.spec.embedding {
+            let Embedding::Resident(embedding) = &mut self.embedding else {
+                panic!("{RESIDENT}");
+            };
+            return edit(Arc::make_mut(embedding));
+        }
+        for (spec, weights) in self.spec.blocks.iter().zip(blocks) {
+            let mut linears = spec.linears().zip(weights.linears_mut());
+            if let Some((_, linear)) = linears.find(|(spec, _)| spec.weight == name) {
+                return edit(linear);
+            }
+        }
+        panic!("the model has no matrix {name}");
+    }
+
+    /// A norm's weights or a bias; `None` if the model has no such vector.
+    ///
+    /// # Panics
+    /// If weights are read from the disk while the model runs.
+    pub fn vector(&self, name: &str) -> Option<&[f32]> {
+        let Weights::Resident { blocks, head } = &self.weights else {
+            panic!("{RESIDENT}");
+        };
+        if name == self.spec.final_norm.weight {
+            return Some(&self.final_norm);
+        }
+        if Some(name) == self.spec.head.bias.as_deref() {
+            return head.bias.as_deref();
+        }
+        self.spec
+            .blocks
+            .iter()
+            .zip(blocks)
+            .find_map(|(spec, weights)| {
+                let mut norms = spec.norms().zip(weights.norms());
+                if let Some((_, norm)) = norms.find(|(spec, _)| spec.weight == name) {
+                    return Some(norm);
+                }
+                let mut linears = spec.linears().zip(weights.linears());
+                let named = linears.find(|(spec, _)| spec.bias.as_deref() == Some(name));
+                named.and_then(|(_, linear)| linear.bias.as_deref())
+            })
+    }
+
+    /// Replaces a norm's weights or a bias.
+    ///
+    /// # Panics
+    /// If the model has no such vector, the length is another, or weights are read from the disk while
+    /// the model runs.
+    pub fn set_vector(&mut self, name: &str, values: &[f32]) {
+        let Weights::Resident { blocks, head } = &mut self.weights else {
+            panic!("{RESIDENT}");
+        };
+        if name == self.spec.final_norm.weight {
+            return self.final_norm.copy_from_slice(values);
+        }
+        if Some(name) == self.spec.head.bias.as_deref() {
+            let bias = Arc::make_mut(head).bias.as_mut().expect("a bias");
+            return bias.copy_from_slice(values);
+        }
+        for (spec, weights) in self.spec.blocks.iter().zip(blocks) {
+            if let Some(at) = spec.norms().position(|norm| norm.weight == name) {
+                let norm = weights.norms_mut().nth(at).expect("as many as described");
+                return norm.copy_from_slice(values);
+            }
+            let mut linears = spec.linears().zip(weights.linears_mut());
+            let named = linears.find(|(spec, _)| spec.bias.as_deref() == Some(name));
+            if let Some((_, linear)) = named {
+                let bias = linear.bias.as_mut().expect("a bias");
+                return bias.copy_from_slice(values);
+            }
+        }
+        panic!("the model has no vector {name}");
+    }
+}
+
+const RESIDENT: &str = "parameters of weights that are read from the disk cannot be changed";
