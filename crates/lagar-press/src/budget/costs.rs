@@ -9,7 +9,7 @@ use super::allocate::{DEPTHS, DISTORTION};
 use super::fisher::Fisher;
 use crate::encode::{Feedback, Hessians, choose_transform, transform_hessian};
 use crate::pressing::{EMBEDDING_STREAM, identity};
-use crate::stream::Stream;
+use crate::stream::{Stream, reading_steps};
 use crate::{PressError, PressOptions, Progress};
 
 /// The column groups of a linear.
@@ -50,9 +50,14 @@ impl Costs<'_> {
                 &[name],
             )?;
         }
-        let windows = windows.iter().cloned();
-        let mut stream = Stream::new(self.cpu, self.model, windows, self.progress)?;
+        let read = windows.iter().cloned();
+        let mut stream = Stream::new(self.cpu, self.model, read, self.progress)?;
         let sites = spec.sites();
+        let tokens = windows.iter().map(Vec::len).sum();
+        let steps = sites
+            .iter()
+            .map(|site| reading_steps(std::slice::from_ref(site), tokens));
+        self.progress.phase("Measuring costs", steps.sum());
         let (head, inner) = sites.split_last().expect("every model has a head");
         for (layer, sites) in inner.chunk_by(|a, b| a.layer == b.layer).enumerate() {
             let mut hessians = Hessians::new(self.cpu, sites);

@@ -2,7 +2,7 @@
 //!
 //! A stage with a depth gives every group that depth. A stage with a budget gives each group its own: one
 //! backward pass over calibration text says how much an error at each output matters ([`fisher`]), a forward
-//! pass how much of it each group's code leaves at each depth ([`costs`]), and [`allocate`] divides the
+//! pass how much of it each group's code leaves at each depth ([`costs`]), and [`allocate()`] divides the
 //! bytes.
 
 mod allocate;
@@ -84,7 +84,11 @@ pub(crate) fn depths(request: &Request<'_>) -> Result<Depths, PressError> {
     }
     check_target(request)?;
     let linears = sensitivities(request)?;
-    let depths = Budget::new(request, &linears).depths()?;
+    let depths = Budget {
+        request,
+        linears: &linears,
+    };
+    let depths = depths.depths()?;
     request.partial.write("depths", &depths)?;
     Ok(depths)
 }
@@ -125,25 +129,22 @@ fn sensitivities(request: &Request<'_>) -> Result<Vec<LinearCosts>, PressError> 
         progress,
         ..
     } = *request;
-    let mut windows: Vec<Vec<u32>> = Vec::new();
+    let pieces = request.windows.iter().flat_map(|window| {
+        let pieces = window.chunks(CONTEXT).map(<[u32]>::to_vec);
+        pieces.collect::<Vec<_>>()
+    });
     let mut tokens = 0;
-    for window in request.windows.iter() {
-        for piece in window.chunks(CONTEXT).filter(|piece| piece.len() > 1) {
-            let piece = &piece[..piece.len().min(TOKENS - tokens)];
+    let windows: Vec<Vec<u32>> = pieces
+        .filter(|piece| piece.len() > 1)
+        .take_while(|piece| {
+            let first = tokens == 0;
             tokens += piece.len();
-            windows.push(piece.to_vec());
-            if tokens == TOKENS {
-                break;
-            }
-        }
-        if tokens == TOKENS {
-            break;
-        }
-    }
-    windows.retain(|window| window.len() > 1);
-    progress.phase("Measuring sensitivity", 2 * tokens as u64);
+            first || tokens <= TOKENS
+        })
+        .collect();
+    let tokens: usize = windows.iter().map(Vec::len).sum();
+    progress.phase("Measuring sensitivity", tokens as u64);
     let fisher = Fisher::new(cpu, model, &windows, request.options.seed, progress)?;
-    progress.phase("Measuring costs", 0);
     let costs = Costs {
         cpu,
         model,
@@ -161,17 +162,12 @@ struct Budget<'a> {
     linears: &'a [LinearCosts],
 }
 
-impl<'a> Budget<'a> {
-    fn new(request: &'a Request<'a>, linears: &'a [LinearCosts]) -> Self {
-        Self { request, linears }
-    }
-
+impl Budget<'_> {
     fn depths(&self) -> Result<Depths, PressError> {
         let tiers = &self.request.options.tiers;
-        // Stages that are still to be chosen count as two bits: the index names them all.
-        let mut depths = self.with(vec![vec![2; self.groups()]; tiers.len()]);
         let groups = self.linears.iter().flat_map(|linear| &linear.groups);
         let mut costs: Vec<GroupCost> = groups.copied().collect();
+        // Stages that are still to be chosen count as two bits: the index names them all.
         let mut chosen: Vec<Vec<u8>> = vec![vec![2; costs.len()]; tiers.len()];
         for (stage, bits) in tiers.iter().enumerate() {
             chosen[stage] = match bits {
@@ -192,17 +188,12 @@ impl<'a> Budget<'a> {
                 let left = costs[usize::from(depth)];
                 *costs = DISTORTION.map(|d| left * d);
             }
-            depths = self.with(chosen.clone());
         }
-        Ok(depths)
-    }
-
-    fn groups(&self) -> usize {
-        self.linears.iter().map(|linear| linear.groups.len()).sum()
+        Ok(self.with(&chosen))
     }
 
     /// Depths of all groups, stage by stage, as those of linears.
-    fn with(&self, stages: Vec<Vec<u8>>) -> Depths {
+    fn with(&self, stages: &[Vec<u8>]) -> Depths {
         let mut first = 0;
         let linears = self.linears.iter().map(|linear| {
             let range = first..first + linear.groups.len();
@@ -246,7 +237,7 @@ impl<'a> Budget<'a> {
         let parameters = model.parameters();
         let target = target_bytes(&options.tiers[stage], parameters).expect("a stage with a size");
         let length = |chosen: &[Vec<u8>]| {
-            let ends = size::tier_ends(self.request, &self.with(chosen.to_vec()))?;
+            let ends = size::tier_ends(self.request, &self.with(chosen))?;
             Ok::<_, PressError>(ends[stage])
         };
         // A tile's leading byte, and one scale for each row.
