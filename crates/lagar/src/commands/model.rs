@@ -4,8 +4,8 @@ use crate::args::{ActivationKind, KvKind, TierArgs};
 use crate::context::Context;
 use crate::exit::{self, Blame, Fault};
 use crate::terminal::bytes;
-use lagar_engine::{Activations, EngineError, KvFormat, Model, ModelOptions, TierMemory, fit_tier};
-use lagar_format::{Container, FormatError, Limits, os};
+use lagar_engine::{Activations, KvFormat, Model, ModelOptions, TierMemory, fit_tier};
+use lagar_format::{Container, Limits, os};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -85,8 +85,7 @@ pub(super) fn open_to_generate(
     if let Some(resident) = &args.resident {
         options = options.with_resident(resident);
     }
-    let model = open_with(context, path, Some(&tier), &options)
-        .inspect_err(|error| tiers.say_what_may_still_run(context, error))?;
+    let model = open_with(context, path, Some(&tier), &options)?;
     let draft = match &args.draft {
         None => None,
         Some(tier) => Some(Arc::new(model.at_tier(tier, &draft_options)?)),
@@ -170,22 +169,6 @@ impl<'a> Tiers<'a> {
                 "{} ends within tier {cut}; it can be run at {}",
                 self.path.display(),
                 whole.join(", ")
-            ));
-        }
-    }
-
-    /// After damage in a higher tier: those below it are read without it.
-    fn say_what_may_still_run(&self, context: &Context, error: &anyhow::Error) {
-        let damaged = match error.downcast_ref() {
-            Some(EngineError::Container(FormatError::PartChecksum { tier, .. })) => Some(tier),
-            _ => None,
-        };
-        let whole = self.whole();
-        let below = damaged.and_then(|tier| whole.iter().position(|name| name == tier));
-        if let Some(lower) = below.filter(|&at| at > 0).map(|at| whole[at - 1]) {
-            context.messages.say(&format!(
-                "below the damage the file may still be whole: try --tier {lower}, or ask `lagar verify {}`",
-                self.path.display()
             ));
         }
     }
