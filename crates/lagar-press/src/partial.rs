@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use lagar_format::os;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::{PressError, PressOptions};
@@ -15,6 +16,8 @@ const NEW_KEY: &str = "key.tmp";
 const LOCK: &str = "lock";
 const BASE: &str = "base.lagar";
 const FINISHED: &str = "finished.lagar";
+/// Bytes of the hash behind a record.
+const HASH_LEN: usize = 32;
 
 /// What the bytes of a press depend on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,18 +99,29 @@ impl Partial {
         Ok(partial)
     }
 
-    /// Something that was written there under this name, if it is all there.
-    pub(crate) fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
-        let bytes = fs::read(self.unit(name)).ok()?;
-        serde_json::from_slice(&bytes).ok()
+    /// A record that was kept under this name; `None` if it is absent or damaged.
+    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, PressError> {
+        let path = self.unit(name);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(io_at(&path, e)),
+        };
+        let Some((json, hash)) = bytes.split_last_chunk::<HASH_LEN>() else {
+            return Ok(None);
+        };
+        let whole = blake3::hash(json) == *hash;
+        Ok(whole.then(|| serde_json::from_slice(json).ok()).flatten())
     }
 
-    /// Keeps something for a press that is resumed.
-    pub(crate) fn write<T: Serialize>(&self, name: &str, what: &T) -> Result<(), PressError> {
+    /// Keeps a record for a press that is resumed: JSON and its BLAKE3.
+    pub(crate) fn write<T: Serialize>(&self, name: &str, record: &T) -> Result<(), PressError> {
         let path = self.unit(name);
         let temporary = path.with_extension("tmp");
-        let text = serde_json::to_vec(what).expect("plain data serialises");
-        fs::write(&temporary, text).map_err(|e| io_at(&temporary, e))?;
+        let mut bytes = serde_json::to_vec(record).expect("plain data serialises");
+        let hash = blake3::hash(&bytes);
+        bytes.extend_from_slice(hash.as_bytes());
+        fs::write(&temporary, bytes).map_err(|e| io_at(&temporary, e))?;
         Ok(os::replace_atomically(&temporary, &path)?)
     }
 

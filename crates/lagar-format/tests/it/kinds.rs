@@ -258,10 +258,7 @@ proptest! {
         let (index, data) = sample();
         let json = with_numbers(&index, &numbers);
         if let Ok(container) = sample::open(encode(json.as_bytes(), &data)) {
-            for id in 0..container.index().parts.len() {
-                let _ = container.part(id);
-            }
-            let _ = container.check(container.tiers_complete() - 1, |_, _| {});
+            sample::read_all(&container);
         }
     }
 }

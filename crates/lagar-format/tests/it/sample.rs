@@ -286,3 +286,14 @@ pub(crate) fn open_and_check(file: Vec<u8>) -> Result<Container, lagar_format::F
     container.check(container.tiers_complete() - 1, |_, _| {})?;
     Ok(container)
 }
+
+/// Reads every part and file, and checks all tiers, whatever comes of it.
+pub(crate) fn read_all(container: &Container) {
+    for id in 0..container.index().parts.len() {
+        let _ = container.part(id);
+    }
+    for file in &container.index().files {
+        let _ = container.file(&file.name);
+    }
+    let _ = container.check(container.tiers_complete() - 1, |_, _| {});
+}

@@ -10,6 +10,7 @@ use std::slice;
 
 use lagar_codec::{HALF_SCALE, ROW_UNIT, SparseLayout, half_value};
 
+use super::stage::check_length;
 use crate::simd::{Kernel, LANES, Simd};
 use crate::{Cpu, Disjoint, KernelError};
 
@@ -53,21 +54,9 @@ impl<'a> SparseStage<'a> {
         gaps: &'a [u8],
         values: &'a [u8],
     ) -> Result<Self, KernelError> {
-        for (what, expected, found) in [
-            ("gaps", layout.gaps_len(), gaps.len()),
-            ("values", layout.values_len(), values.len()),
-        ] {
-            if found != expected {
-                let (rows, cols) = (layout.rows(), layout.cols());
-                return Err(KernelError::StageLength {
-                    what,
-                    rows,
-                    cols,
-                    expected,
-                    found,
-                });
-            }
-        }
+        let shape = (layout.rows(), layout.cols());
+        check_length(shape, "gaps", layout.gaps_len(), gaps)?;
+        check_length(shape, "values", layout.values_len(), values)?;
         Ok(Self {
             layout,
             gaps,

@@ -36,22 +36,10 @@ impl<'a> WindowStage<'a> {
         scales: &'a [u8],
         row_scales: &'a [u8],
     ) -> Result<Self, KernelError> {
-        for (what, expected, found) in [
-            ("codes", layout.codes_len(), codes.len()),
-            ("scales", layout.scales_len(), scales.len()),
-            ("row scales", layout.row_scales_len(), row_scales.len()),
-        ] {
-            if found != expected {
-                let (rows, cols) = (layout.rows(), layout.cols());
-                return Err(KernelError::StageLength {
-                    what,
-                    rows,
-                    cols,
-                    expected,
-                    found,
-                });
-            }
-        }
+        let shape = (layout.rows(), layout.cols());
+        check_length(shape, "codes", layout.codes_len(), codes)?;
+        check_length(shape, "scales", layout.scales_len(), scales)?;
+        check_length(shape, "row scales", layout.row_scales_len(), row_scales)?;
         let table_depth = table.depth();
         for (group, &depth) in layout.depths().iter().enumerate() {
             if depth != 0 && depth != table_depth {
@@ -109,4 +97,24 @@ impl<'a> WindowStage<'a> {
         let scales = self.row_scales[2 * row..].first_chunk();
         scales.expect("rows are padded to 16")
     }
+}
+
+/// Refuses a part of a stage, of a shape of rows and columns, that has not the length of its layout.
+pub(super) fn check_length(
+    (rows, cols): (usize, usize),
+    what: &'static str,
+    expected: usize,
+    part: &[u8],
+) -> Result<(), KernelError> {
+    let found = part.len();
+    if found == expected {
+        return Ok(());
+    }
+    Err(KernelError::StageLength {
+        what,
+        rows,
+        cols,
+        expected,
+        found,
+    })
 }

@@ -79,7 +79,7 @@ pub(crate) fn depths(request: &Request<'_>) -> Result<Depths, PressError> {
         let linears = BTreeMap::new();
         return Ok(Depths { others, linears });
     }
-    if let Some(known) = request.partial.read("depths") {
+    if let Some(known) = request.partial.read("depths")? {
         return Ok(known);
     }
     check_target(request)?;

@@ -4,6 +4,7 @@ mod feedback;
 mod hessian;
 mod importance;
 mod stage;
+mod strip;
 mod unit;
 
 pub(crate) use feedback::Feedback;

@@ -71,8 +71,8 @@ impl Refine<'_> {
         let mut references = References::new(self.cpu, self.original, &plan);
         let (mut all, mut reports, mut resumed) = (Vec::new(), Vec::new(), 0);
         for tier in tiers {
-            let unit = self.partial.unit(&format!("refined-{}", tier.name));
-            let refined = match Refined::read(&unit)? {
+            let unit = format!("refined-{}", tier.name);
+            let refined: Refined = match self.partial.read(&unit)? {
                 Some(refined) => {
                     resumed += 1;
                     self.progress.advance(plan.tokens() as u64);
@@ -81,7 +81,7 @@ impl Refine<'_> {
                 None => {
                     let refined =
                         self.tier(base, &container, &tier.name, &plan, &mut references)?;
-                    refined.write(&unit)?;
+                    self.partial.write(&unit, &refined)?;
                     refined
                 }
             };

@@ -1,17 +1,12 @@
 //! Refined values on disk, and in the file.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::io::ErrorKind;
-use std::path::Path;
 
-use lagar_format::{Body, Container, PartId, PartSource, Stage, WindowStage, Writer, os};
+use lagar_format::{Body, Container, PartId, PartSource, Stage, WindowStage, Writer};
 use serde::{Deserialize, Serialize};
 
 use super::parameters::Parameters;
 use crate::PressError;
-
-const HASH_LEN: usize = 32;
 
 /// What is refined of a tier: a unit of its own, so that a press that is resumed has it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -42,38 +37,6 @@ impl Refined {
             }
         }
         refined
-    }
-
-    /// Writes the unit: JSON and its BLAKE3.
-    pub(super) fn write(&self, path: &Path) -> Result<(), PressError> {
-        let mut bytes = serde_json::to_vec(self).expect("plain data serialises");
-        let hash = blake3::hash(&bytes);
-        bytes.extend_from_slice(hash.as_bytes());
-        let temporary = path.with_extension("tmp");
-        fs::write(&temporary, bytes).map_err(|source| PressError::Io {
-            path: temporary.clone(),
-            source,
-        })?;
-        Ok(os::replace_atomically(&temporary, path)?)
-    }
-
-    /// Reads a unit; `None` if it is absent or damaged.
-    pub(super) fn read(path: &Path) -> Result<Option<Self>, PressError> {
-        let bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                return Err(PressError::Io {
-                    path: path.to_owned(),
-                    source,
-                });
-            }
-        };
-        let Some((json, hash)) = bytes.split_last_chunk::<HASH_LEN>() else {
-            return Ok(None);
-        };
-        let whole = blake3::hash(json) == *hash;
-        Ok(whole.then(|| serde_json::from_slice(json).ok()).flatten())
     }
 }
 
