@@ -1,10 +1,11 @@
 //! Quality over several draws of the random signs, since one draw says little:
 //! `cargo run --release -p lagar-press --example draws -- CHECKPOINT CALIBRATION TEXT SEEDS PRESS…`.
 //!
-//! EFFORT in `--effort=EFFORT`, before the others, is that of the refinement. Divergences on the press's own held-out text
+//! EFFORT in `--effort=EFFORT`, before the others, is that of the refinement; TOKENS in `--tokens=TOKENS`, behind it, how many
+//! are read for calibration. Divergences on the press's own held-out text
 //! before and after are printed too.
 //!
-//! `PRESS` is `TIERS`, `TIERS:PRIMARY` or `TIERS::DAMPING,…`, such as `2,2`, `2,2:R` (primary tiers are R, RG, RGB),
+//! `PRESS` is `TIERS`, `TIERS:PRIMARY`, `TIERS::DAMPING,…` or `TIERS:::ROUNDS`, such as `2,2`, `2,2:R` (primary tiers are R, RG, RGB),
 //! `2,2::0.3,0.1`, `2.56` (an average) and `2.56bpw` (of the whole file). Presses each with seeds `0..SEEDS` and prints, for every tier, KL to the original and top-1
 //! agreement on the first 12,288 tokens of `TEXT`, each with mean and range, then bits per parameter of the tier's prefix.
 #![allow(clippy::print_stdout)]
@@ -21,11 +22,13 @@ const TOKENS: usize = 12_288;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
-    let effort = args.first().and_then(|arg| arg.strip_prefix("--effort="));
-    let effort: Option<u8> = effort.map(str::parse).transpose()?;
-    if effort.is_some() {
+    let mut option = |name: &str| {
+        let value = args.first()?.strip_prefix(name)?.to_owned();
         args.remove(0);
-    }
+        Some(value)
+    };
+    let effort: Option<u8> = option("--effort=").as_deref().map(str::parse).transpose()?;
+    let tokens: Option<usize> = option("--tokens=").as_deref().map(str::parse).transpose()?;
     let [checkpoint, calibration, text, seeds, presses @ ..] = &args[..] else {
         return Err("usage: draws CHECKPOINT CALIBRATION TEXT SEEDS PRESS…".into());
     };
@@ -43,10 +46,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let mut options = options.clone();
             options.seed = seed;
             options.effort = effort.unwrap_or(options.effort);
+            options.tokens = tokens.unwrap_or(options.tokens);
             let request = Request {
                 checkpoint: Path::new(checkpoint),
                 text: &calibration,
                 held_out: None,
+                cost: None,
                 output: &output,
                 options,
                 resume: false,
@@ -93,10 +98,11 @@ fn parse(text: &str) -> Result<PressOptions, Box<dyn std::error::Error>> {
         let place = STAGE_TIERS.iter().position(|tier| *tier == name);
         options.primary = Some(place.ok_or("no such tier")?);
     }
-    if let Some(dampings) = fields.next() {
+    if let Some(dampings) = fields.next().filter(|dampings| !dampings.is_empty()) {
         let dampings = dampings.split(',').map(str::parse);
         options.damping = Some(dampings.collect::<Result<_, _>>()?);
     }
+    options.rounds = fields.next().map(str::parse).transpose()?;
     Ok(options)
 }
 

@@ -133,7 +133,12 @@ pub(crate) fn identity(key: &Key) -> String {
 }
 
 fn settings(options: &PressOptions, key: &Key) -> BTreeMap<String, String> {
+    let cost = match key.cost.is_empty() {
+        true => "kl",
+        false => &key.cost,
+    };
     [
+        ("cost", cost.to_owned()),
         ("recipe", "xbit".to_owned()),
         ("tiers", options.recipe()),
         ("primary", options.primary_tier().to_owned()),

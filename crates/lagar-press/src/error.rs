@@ -105,6 +105,24 @@ pub enum PressError {
         /// Parameters of the checkpoint.
         parameters: u64,
     },
+    /// No depths give the divergence that was asked for.
+    #[error(
+        "a divergence of {wanted} nats was asked for, but {reached:.6} is the least that was reached; `--tiers exact` loses nothing"
+    )]
+    Unreached {
+        /// What was asked for, nats.
+        wanted: f64,
+        /// The least that was measured.
+        reached: f64,
+    },
+    /// A divergence was asked for, and what the pressed model loses is not a number.
+    #[error(
+        "a divergence of {wanted} nats was asked for, but that of the pressed model cannot be measured: its logits are not finite"
+    )]
+    Unmeasured {
+        /// What was asked for, nats.
+        wanted: f64,
+    },
     /// A pressed file would be larger than what it is made from.
     #[error(
         "{target} bytes were asked for, but the checkpoint's weights have {original}: `--tiers exact` stores them in less, without any loss"

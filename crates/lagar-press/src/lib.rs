@@ -23,6 +23,7 @@ mod progress;
 mod random;
 mod refine;
 mod restore;
+mod rounds;
 mod source;
 mod stream;
 

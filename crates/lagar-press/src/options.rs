@@ -33,6 +33,9 @@ pub enum StageBits {
     FileBytes(u64),
     /// The same, in bits for each parameter of the model.
     FileBits(f64),
+    /// As few as leave the stage's tier with this mean divergence from the original, nats, as the press measures it
+    /// in the end.
+    Divergence(f64),
 }
 
 impl StageBits {
@@ -42,6 +45,7 @@ impl StageBits {
             Self::Average(average) => average > 0.0 && average <= f64::from(MAX_DEPTH),
             Self::FileBytes(bytes) => bytes > 0,
             Self::FileBits(bits) => bits > 0.0 && bits.is_finite(),
+            Self::Divergence(nats) => nats > 0.0 && nats.is_finite(),
         }
     }
 }
@@ -49,10 +53,12 @@ impl StageBits {
 impl FromStr for StageBits {
     type Err = String;
 
-    /// Reads what is displayed: `2`, `2.5`, `1200000B`, `2.56bpw`.
+    /// Reads what is displayed: `2`, `2.5`, `1200000B`, `2.56bpw`, `0.01kl`.
     fn from_str(text: &str) -> Result<Self, String> {
         let bits = if let Some(bits) = text.strip_suffix("bpw") {
             bits.parse().ok().map(Self::FileBits)
+        } else if let Some(nats) = text.strip_suffix("kl") {
+            nats.parse().ok().map(Self::Divergence)
         } else if let Some(bytes) = text.strip_suffix('B') {
             bytes.parse().ok().map(Self::FileBytes)
         } else if text.contains('.') {
@@ -64,7 +70,7 @@ impl FromStr for StageBits {
         bits.ok_or_else(|| {
             format!(
                 "`{text}` is neither a depth from 1 to 8, nor an average such as 2.5, nor a length of \
-                 the file such as 2.56bpw or 1200000B"
+                 the file such as 2.56bpw or 1200000B, nor a divergence such as 0.01kl"
             )
         })
     }
@@ -78,6 +84,7 @@ impl fmt::Display for StageBits {
             Self::Average(bits) => write!(f, "{bits:?}"),
             Self::FileBytes(bytes) => write!(f, "{bytes}B"),
             Self::FileBits(bits) => write!(f, "{bits}bpw"),
+            Self::Divergence(nats) => write!(f, "{nats}kl"),
         }
     }
 }
@@ -103,6 +110,9 @@ pub struct PressOptions {
     pub seed: u64,
     /// Work on row scales, norms and biases after rounding: 0 for none, to 3 for a lot.
     pub effort: u8,
+    /// Times that depths are chosen anew by what a pressed model of the last ones loses, where there is a budget: by default
+    /// none up to effort 1, then 1 and 3. Each takes as long as a press.
+    pub rounds: Option<u8>,
     /// For each stage, the share of the mean diagonal that is added to the diagonal of every Hessian, three
     /// times that for the embedding; by default what measurements found best for the primary tier.
     pub damping: Option<Vec<f32>>,
@@ -118,6 +128,7 @@ impl Default for PressOptions {
             context: 2048,
             seed: 0,
             effort: 1,
+            rounds: None,
             damping: None,
         }
     }
@@ -152,6 +163,25 @@ impl PressOptions {
     /// Name of the tier that matters most; `full` without stages.
     pub fn primary_tier(&self) -> &'static str {
         self.stage_tiers().get(self.primary()).unwrap_or(&"full")
+    }
+
+    /// Times that depths are chosen anew.
+    pub(crate) fn rounds(&self) -> usize {
+        let default = match self.effort {
+            0 | 1 => 0,
+            2 => 1,
+            _ => 3,
+        };
+        self.rounds.unwrap_or(default).into()
+    }
+
+    /// The stage that shall have some divergence, and which.
+    pub(crate) fn divergence(&self) -> Option<(usize, f64)> {
+        let mut stages = self.tiers.iter().enumerate();
+        stages.find_map(|(stage, bits)| match bits {
+            StageBits::Divergence(nats) => Some((stage, *nats)),
+            _ => None,
+        })
     }
 
     /// As on the command line: `2,2+exact`.

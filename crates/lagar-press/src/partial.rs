@@ -4,6 +4,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lagar_format::os;
 use serde::de::DeserializeOwned;
@@ -28,6 +29,8 @@ pub(crate) struct Key {
     pub(crate) checkpoint: String,
     /// BLAKE3 of the calibration tokens.
     pub(crate) text: String,
+    /// BLAKE3 of the examples whose answers the depths are chosen for; empty for all text.
+    pub(crate) cost: String,
 }
 
 impl Key {
@@ -39,6 +42,8 @@ impl Key {
             Some("another checkpoint")
         } else if self.text != other.text {
             Some("another calibration text")
+        } else if self.cost != other.cost {
+            Some("another cost")
         } else if self.options != other.options {
             Some("other settings")
         } else {
@@ -52,7 +57,8 @@ impl Key {
 pub(crate) struct Partial {
     dir: PathBuf,
     /// Locked until it is dropped, or the process ends in whatever way.
-    _lock: File,
+    lock: Arc<File>,
+    round: usize,
 }
 
 impl Partial {
@@ -75,7 +81,9 @@ impl Partial {
             return Err(refuse(format!("holds {name}, which is no part of a press")));
         }
         let lock = lock(&dir)?;
-        let partial = Self { dir, _lock: lock };
+        let lock = Arc::new(lock);
+        let round = 0;
+        let partial = Self { dir, lock, round };
         let key_path = partial.dir.join(KEY);
         match fs::read(&key_path) {
             Ok(bytes) if resume => {
@@ -97,6 +105,20 @@ impl Partial {
         fs::write(&temporary, text).map_err(|e| io_at(&temporary, e))?;
         os::replace_atomically(&temporary, &key_path)?;
         Ok(partial)
+    }
+
+    /// The same folder for another round of the press, whose units and records have other names.
+    pub(crate) fn in_round(&self, round: usize) -> Self {
+        Self {
+            dir: self.dir.clone(),
+            lock: Arc::clone(&self.lock),
+            round,
+        }
+    }
+
+    /// The round, from 0.
+    pub(crate) fn round(&self) -> usize {
+        self.round
     }
 
     /// A record that was kept under this name; `None` if it is absent or damaged.
@@ -127,7 +149,10 @@ impl Partial {
 
     /// Where a unit's file lies.
     pub(crate) fn unit(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.unit"))
+        self.dir.join(match self.round {
+            0 => format!("{name}.unit"),
+            round => format!("{name}-round-{round}.unit"),
+        })
     }
 
     /// Where the tiers below `full` are assembled.
@@ -216,6 +241,7 @@ mod tests {
             options,
             checkpoint: "c".to_owned(),
             text: "t".to_owned(),
+            cost: String::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Pressing a checkpoint: the order of the work.
 
+use std::cell::{Cell, RefCell};
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 use std::time::Instant;
@@ -9,16 +10,13 @@ use lagar_engine::{Checkpoint, Model, ModelOptions};
 use lagar_format::{Container, Limits, SourceFile, os};
 use lagar_kernels::Cpu;
 
-use crate::assemble;
 use crate::budget;
-use crate::encode::of_tokens;
-use crate::evaluate::Windows;
-use crate::measure::{self, Measurement};
+use crate::measure::Measurement;
 use crate::partial::{Key, Partial};
-use crate::pressing::Pressing;
-use crate::refine::{Refine, Refinement};
+use crate::refine::Refinement;
+use crate::rounds::{Made, Rounds};
 use crate::source::{check_weights, hash_files};
-use crate::{PressError, PressOptions, Progress, calibration, exact};
+use crate::{PressError, PressOptions, Progress, Task, calibration, exact};
 
 /// What to press, and into what.
 #[derive(Debug)]
@@ -30,6 +28,9 @@ pub struct Request<'a> {
     /// Text to measure the tiers on where the calibration text has nothing left behind the tokens that are
     /// read.
     pub held_out: Option<&'a str>,
+    /// What the model shall predict well where depths are chosen: the right answers to these questions, or all
+    /// text.
+    pub cost: Option<&'a Task>,
     /// The file to write. Work in progress lies beside it, in `FILE.partial/`.
     pub output: &'a Path,
     /// Settings.
@@ -92,6 +93,11 @@ pub fn press(
     let context = options.context.min(spec.context);
     let windows = calibration::windows(model.tokenizer(), request.text, options.tokens, context)?;
 
+    let examples = request
+        .cost
+        .map(|task| task.right_answers(&model))
+        .transpose()?;
+
     let plan = match options.exact {
         false => None,
         true => Some(exact::plan(cpu, request, progress)?),
@@ -106,10 +112,17 @@ pub fn press(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         options: options.clone(),
         checkpoint: digest_sources(&sources),
-        text: digest_windows(&windows),
+        text: digest_windows(windows.iter()),
+        cost: examples.as_ref().map_or(String::new(), |examples| {
+            digest_windows(
+                examples
+                    .iter()
+                    .map(|e| [&e.context[..], &e.continuation].concat()),
+            )
+        }),
     };
     let partial = Partial::open(request.output, &key, request.resume)?;
-    let depths = budget::depths(&budget::Request {
+    let budgeting = budget::Request {
         cpu,
         model: &model,
         checkpoint: &checkpoint,
@@ -117,52 +130,32 @@ pub fn press(
         key: &key,
         sources: &sources,
         windows: &windows,
+        examples: examples.as_deref(),
         partial: &partial,
         progress,
-    })?;
-    let mut pressing = Pressing {
+    };
+    let rounds = Rounds {
         cpu,
+        request,
         model: &model,
         checkpoint: &checkpoint,
-        options,
-        depths: &depths,
-        partial: &partial,
-        progress,
-        token_importance: of_tokens(spec.vocabulary, windows.iter().flatten()),
-        resumed: 0,
-    };
-    let units = pressing.units(&windows)?;
-    let mut resumed_units = pressing.resumed;
-
-    progress.phase("Writing and reading back", 2);
-    let base = partial.base();
-    assemble::base(&checkpoint, spec, options, &key, sources, &units)?.write(&base)?;
-    progress.advance(1);
-    let mut file_bytes = read_back(&base, &model)?;
-    progress.advance(1);
-    let refine = Refine {
-        cpu,
-        original: &model,
-        effort: options.effort,
-        seed: options.seed,
+        key: &key,
+        sources: &sources,
         windows: &windows,
+        budgeting: &budgeting,
         partial: &partial,
         progress,
+        made: RefCell::default(),
+        resumed: Cell::default(),
     };
-    let (refinements, resumed) = refine.run(&base)?;
-    resumed_units += resumed;
-    if !refinements.is_empty() {
-        file_bytes = read_back(&base, &model)?;
-    }
-    let measurement = match measure::tiers(cpu, request, &model, &base, progress) {
-        // The file is what was asked for all the same.
-        Err(error @ PressError::Logits { .. }) => {
-            progress.note(&format!("the tiers cannot be measured: {error}"));
-            None
-        }
-        measured => Some(measured?),
-    };
+    let Made {
+        mut file_bytes,
+        refinements,
+        measurement,
+    } = rounds.run()?;
+    let mut resumed_units = rounds.resumed.get();
 
+    let base = partial.base();
     if let Some(plan) = &plan {
         let below = exact::Below::Tiers(Box::new(Container::open(&base, &Limits::default())?));
         let finished = exact::finish(cpu, plan, below, &partial, request, progress)?;
@@ -235,7 +228,7 @@ fn check_output(output: &Path, checkpoint: &Checkpoint) -> Result<(), PressError
 }
 
 /// Opens the finished file as a user's program would: checks every byte, builds the model.
-fn read_back(path: &Path, original: &Model) -> Result<u64, PressError> {
+pub(crate) fn read_back(path: &Path, original: &Model) -> Result<u64, PressError> {
     let model = Model::open(path, None, &ModelOptions::default())?;
     if model.parameters() != original.parameters() {
         return Err(PressError::ReadBack {
@@ -261,9 +254,9 @@ pub(crate) fn digest_sources(sources: &[SourceFile]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-fn digest_windows(windows: &Windows) -> String {
+fn digest_windows(windows: impl Iterator<Item = Vec<u32>>) -> String {
     let mut hasher = blake3::Hasher::new();
-    for window in windows.iter() {
+    for window in windows {
         hasher.update(&(window.len() as u64).to_le_bytes());
         for token in window {
             hasher.update(&token.to_le_bytes());

@@ -127,6 +127,7 @@ fn press_code(error: &PressError) -> u8 {
         PressError::Bits { .. }
         | PressError::BelowFloor { .. }
         | PressError::AboveOriginal { .. }
+        | PressError::Unreached { .. }
         | PressError::NoExact { .. }
         | PressError::NoSuchTensor { .. }
         | PressError::Stages { .. }
@@ -143,6 +144,7 @@ fn press_code(error: &PressError) -> u8 {
         | PressError::UnknownExact { .. }
         | PressError::TooLarge { .. }
         | PressError::Logits { .. }
+        | PressError::Unmeasured { .. }
         | PressError::TaskLine { .. }
         | PressError::EmptyTask { .. }
         | PressError::Vocabulary { .. } => BAD_INPUT,

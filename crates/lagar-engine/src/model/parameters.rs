@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use lagar_codec::Transform;
 use lagar_format::Region;
 
 use super::Model;
 use super::embedding::Embedding;
 use super::linear::{Linear, Weight};
 use super::weights::Weights;
+use crate::stored::Pressed;
 
 impl Model {
     /// The row scales of each stage of a pressed matrix, as they are stored: one little-endian bf16
@@ -16,16 +18,29 @@ impl Model {
     /// # Panics
     /// If weights are read from the disk while the model runs.
     pub fn row_scales(&self, name: &str) -> Option<Vec<Region>> {
+        let pressed = self.pressed(name)?;
+        let stages = pressed.stages.iter();
+        Some(stages.map(|stage| stage.row_scales.clone()).collect())
+    }
+
+    /// What is done to the inputs of a pressed matrix. `None` if there is no such matrix or it is not pressed.
+    ///
+    /// # Panics
+    /// If weights are read from the disk while the model runs.
+    pub fn transform(&self, name: &str) -> Option<&Transform> {
+        Some(&self.pressed(name)?.transform)
+    }
+
+    fn pressed(&self, name: &str) -> Option<&Pressed> {
         let Weights::Resident { blocks, head } = &self.weights else {
             panic!("{RESIDENT}");
         };
-        let pressed = |linear: &Linear| match &linear.weight {
-            Weight::Pressed(pressed) => {
-                let stages = pressed.stages.iter();
-                Some(stages.map(|stage| stage.row_scales.clone()).collect())
+        fn pressed(linear: &Linear) -> Option<&Pressed> {
+            match &linear.weight {
+                Weight::Pressed(pressed) => Some(pressed),
+                Weight::Dense { .. } => None,
             }
-            Weight::Dense { .. } => None,
-        };
+        }
         if name == self.spec.head.weight {
             return pressed(head);
         }

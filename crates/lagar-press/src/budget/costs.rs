@@ -4,6 +4,7 @@ use lagar_codec::{GROUP, TILE_ROWS};
 use lagar_engine::{Checkpoint, Model, Site};
 use lagar_format::os;
 use lagar_kernels::Cpu;
+use serde::{Deserialize, Serialize};
 
 use super::allocate::{DEPTHS, DISTORTION};
 use super::fisher::Fisher;
@@ -13,7 +14,7 @@ use crate::stream::{Stream, reading_steps};
 use crate::{PressError, PressOptions, Progress};
 
 /// The column groups of a linear.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct LinearCosts {
     pub(crate) weight: String,
     pub(crate) rows: usize,

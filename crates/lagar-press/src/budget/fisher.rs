@@ -11,6 +11,7 @@ use lagar_engine::Model;
 use lagar_engine::gradient::{GradientObserver, LinearGradient, SampledCrossEntropy};
 use lagar_kernels::Cpu;
 
+use crate::refine::{Window, Within};
 use crate::{PressError, Progress};
 
 /// Share of the look-ups that are spread over all tokens: a text says little about rare ones.
@@ -19,7 +20,8 @@ const UNSEEN: f64 = 0.1;
 /// Mean squares of gradients, over the tokens of a text.
 #[derive(Debug, Default)]
 pub(crate) struct Fisher {
-    tokens: usize,
+    /// Positions whose predictions count.
+    scored: usize,
     /// For each weight, `Σ dy²` of each row.
     rows: HashMap<String, Vec<f64>>,
     /// For each token, `Σ dx²` over the places where it was looked up, a mean over the columns.
@@ -27,11 +29,11 @@ pub(crate) struct Fisher {
 }
 
 impl Fisher {
-    /// Of windows of text.
+    /// Of windows of text, in which the predictions of some positions count.
     pub(crate) fn new(
         cpu: &Cpu,
         model: &Model,
-        windows: &[Vec<u32>],
+        windows: &[Window],
         seed: u64,
         progress: &dyn Progress,
     ) -> Result<Self, PressError> {
@@ -39,14 +41,18 @@ impl Fisher {
             look_ups: vec![0.0; model.spec().vocabulary],
             ..Self::default()
         };
-        let mut loss = SampledCrossEntropy::new(seed);
+        let mut loss = Within {
+            loss: SampledCrossEntropy::new(seed),
+            positions: 0..0,
+        };
         for window in windows {
             if progress.cancelled() {
                 return Err(PressError::Interrupted);
             }
-            model.backward(cpu, window, &mut loss, &mut fisher)?;
-            fisher.tokens += window.len();
-            progress.advance(window.len() as u64);
+            loss.positions = window.scored.clone();
+            model.backward(cpu, &window.tokens, &mut loss, &mut fisher)?;
+            fisher.scored += window.scored.len();
+            progress.advance(window.tokens.len() as u64);
         }
         let all: f64 = fisher.look_ups.iter().sum();
         let share = all * UNSEEN / fisher.look_ups.len() as f64;
@@ -55,16 +61,16 @@ impl Fisher {
         Ok(fisher)
     }
 
-    /// What an error of 1 in every output of a weight's row costs a token, in nats.
+    /// What an error of 1 in every output of a weight's row costs, in nats for each prediction.
     pub(crate) fn row(&self, weight: &str, row: usize) -> f64 {
         let rows = self.rows.get(weight);
-        0.5 * rows.map_or(0.0, |rows| rows[row]) / self.tokens as f64
+        0.5 * rows.map_or(0.0, |rows| rows[row]) / self.scored as f64
     }
 
-    /// What an error of 1 in each element of a token's embedding costs a token of text, in nats, where it is
-    /// looked up.
+    /// What an error of 1 in each element of a token's embedding costs where it is looked up, in nats for each
+    /// prediction.
     pub(crate) fn look_up(&self, token: usize) -> f64 {
-        0.5 * self.look_ups[token] / self.tokens as f64
+        0.5 * self.look_ups[token] / self.scored as f64
     }
 }
 

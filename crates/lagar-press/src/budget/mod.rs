@@ -6,8 +6,10 @@
 //! bytes.
 
 mod allocate;
+mod attribution;
 mod costs;
 mod fisher;
+mod learn;
 mod size;
 
 use std::collections::BTreeMap;
@@ -21,14 +23,24 @@ use serde::{Deserialize, Serialize};
 use self::allocate::{DEPTHS, DISTORTION, Group, allocate};
 use self::costs::{Costs, GroupCost, LinearCosts};
 use self::fisher::Fisher;
-use crate::evaluate::Windows;
+pub(crate) use self::learn::Learning;
+use self::learn::Shares;
+use crate::evaluate::{Example, Windows};
 use crate::partial::{Key, Partial};
+use crate::refine::{Window, window_of};
 use crate::{PressError, PressOptions, Progress, STAGE_TIERS, StageBits};
 
 /// Tokens that sensitivities are measured on, at most.
 const TOKENS: usize = 16_384;
 /// Positions of a window of these tokens, at most: a backward pass holds one.
 const CONTEXT: usize = 1024;
+/// The record of a budget in the work in progress.
+const RECORD: &str = "budget";
+/// Bits of each parameter between which the size for a divergence is looked for.
+const LEAST_BITS: f64 = 1.0;
+const MOST_BITS: f64 = 8.5;
+/// How much larger divergences are than predicted, about (`bench/record/budgets.md`).
+const UNDERRATED: f64 = 1.7;
 /// Times that a budget is corrected by what the file's other bytes turn out to be.
 const CORRECTIONS: usize = 12;
 
@@ -64,33 +76,154 @@ pub(crate) struct Request<'a> {
     pub(crate) key: &'a Key,
     pub(crate) sources: &'a [SourceFile],
     pub(crate) windows: &'a Windows,
+    /// What the model shall predict well, if that is not all text.
+    pub(crate) examples: Option<&'a [Example]>,
     pub(crate) partial: &'a Partial,
     pub(crate) progress: &'a dyn Progress,
 }
 
-/// Chooses all depths, or takes them over from an earlier press.
-pub(crate) fn depths(request: &Request<'_>) -> Result<Depths, PressError> {
-    let fixed = |bits: &StageBits| match bits {
-        StageBits::Depth(depth) => Some(*depth),
-        _ => None,
-    };
-    let tiers = &request.options.tiers;
-    if let Some(others) = tiers.iter().map(fixed).collect() {
-        let linears = BTreeMap::new();
-        return Ok(Depths { others, linears });
+/// The depths of a press, and what they were chosen by.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Budget {
+    pub(crate) depths: Depths,
+    /// Bits of each parameter in the file up to the tier that shall have some divergence.
+    pub(crate) bits: Option<f64>,
+    /// Nothing where every stage has one depth.
+    linears: Vec<LinearCosts>,
+}
+
+impl Budget {
+    /// Chooses all depths from sensitivities, or takes them over from an earlier press.
+    pub(crate) fn new(request: &Request<'_>) -> Result<Self, PressError> {
+        let fixed = |bits: &StageBits| match bits {
+            StageBits::Depth(depth) => Some(*depth),
+            _ => None,
+        };
+        let tiers = &request.options.tiers;
+        if let Some(others) = tiers.iter().map(fixed).collect() {
+            return Ok(Self {
+                depths: Depths {
+                    others,
+                    linears: BTreeMap::new(),
+                },
+                bits: None,
+                linears: Vec::new(),
+            });
+        }
+        if let Some(known) = request.partial.read(RECORD)? {
+            return Ok(known);
+        }
+        check_target(request)?;
+        let linears = sensitivities(request)?;
+        let budget = match request.options.divergence() {
+            None => Self::of(request, linears, None),
+            Some((stage, nats)) => Self::guess(request, linears, stage, nats),
+        }?;
+        budget.keep(request.partial)?;
+        Ok(budget)
     }
-    if let Some(known) = request.partial.read("depths")? {
-        return Ok(known);
+
+    /// The budget that was chosen in a round of an earlier press.
+    pub(crate) fn known(partial: &Partial) -> Result<Option<Self>, PressError> {
+        partial.read(RECORD)
     }
-    check_target(request)?;
-    let linears = sensitivities(request)?;
-    let depths = Budget {
-        request,
-        linears: &linears,
-    };
-    let depths = depths.depths()?;
-    request.partial.write("depths", &depths)?;
-    Ok(depths)
+
+    /// Keeps the budget for a press that is resumed.
+    pub(crate) fn keep(&self, partial: &Partial) -> Result<(), PressError> {
+        partial.write(RECORD, self)
+    }
+
+    fn of(
+        request: &Request<'_>,
+        linears: Vec<LinearCosts>,
+        bits: Option<f64>,
+    ) -> Result<Self, PressError> {
+        let resolved = |stage: &StageBits| match (stage, bits) {
+            (StageBits::Divergence(_), Some(bits)) => StageBits::FileBits(bits),
+            _ => *stage,
+        };
+        let division = Division {
+            request,
+            linears: &linears,
+            tiers: request.options.tiers.iter().map(resolved).collect(),
+        };
+        Ok(Self {
+            depths: division.depths()?,
+            bits,
+            linears,
+        })
+    }
+
+    /// The budget whose predicted divergence is what is wanted, after some experience with predictions.
+    fn guess(
+        request: &Request<'_>,
+        linears: Vec<LinearCosts>,
+        stage: usize,
+        nats: f64,
+    ) -> Result<Self, PressError> {
+        let (mut low, mut high) = (LEAST_BITS, MOST_BITS);
+        let mut best = None;
+        while high - low > 0.05 {
+            let bits = 0.5 * (low + high);
+            match Self::of(request, linears.clone(), Some(bits)) {
+                Ok(budget) if UNDERRATED * budget.predicted(stage) > nats => low = bits,
+                Ok(budget) => (high, best) = (bits, Some(budget)),
+                Err(PressError::BelowFloor { .. }) => low = bits,
+                Err(error) => return Err(error),
+            }
+        }
+        match best {
+            Some(budget) => Ok(budget),
+            None => Self::of(request, linears, Some(MOST_BITS)),
+        }
+    }
+
+    /// Whether there is nothing to choose.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.linears.is_empty()
+    }
+
+    /// Chooses anew for another number of bits.
+    pub(crate) fn with_bits(&self, request: &Request<'_>, bits: f64) -> Result<Self, PressError> {
+        Self::of(request, self.linears.clone(), Some(bits))
+    }
+
+    /// Chooses anew, given what was measured of a model of these depths.
+    pub(crate) fn learned(
+        &self,
+        request: &Request<'_>,
+        shares: &Shares,
+    ) -> Result<Self, PressError> {
+        let mut linears = self.linears.clone();
+        for linear in &mut linears {
+            let predicted = self.left(linear, request.options.primary());
+            let ratios = shares.ratios(&linear.weight, &predicted);
+            for (costs, ratio) in linear.groups.iter_mut().zip(ratios) {
+                *costs = costs.map(|cost| cost * ratio);
+            }
+        }
+        Self::of(request, linears, self.bits)
+    }
+
+    /// What is predicted to be lost of each group of a linear in the tier of a stage, nats.
+    fn left(&self, linear: &LinearCosts, stage: usize) -> Vec<f64> {
+        let stages = self.depths.of(&linear.weight, linear.groups.len());
+        let (first, later) = stages[..=stage].split_first().expect("a stage");
+        let groups = linear.groups.iter().zip(first).enumerate();
+        let left = groups.map(|(g, (costs, &depth))| {
+            let later = later
+                .iter()
+                .map(|depths| DISTORTION[usize::from(depths[g])]);
+            costs[usize::from(depth)] * later.product::<f64>()
+        });
+        left.collect()
+    }
+
+    /// What is predicted to be lost of the whole model, nats.
+    fn predicted(&self, stage: usize) -> f64 {
+        let linears = self.linears.iter();
+        linears.flat_map(|linear| self.left(linear, stage)).sum()
+    }
 }
 
 /// Refuses targets above the original before any work is done.
@@ -117,11 +250,11 @@ fn target_bytes(bits: &StageBits, parameters: u64) -> Option<u64> {
     match bits {
         StageBits::FileBytes(bytes) => Some(*bytes),
         StageBits::FileBits(bits) => Some((bits * parameters as f64 / 8.0) as u64),
-        StageBits::Depth(_) | StageBits::Average(_) => None,
+        StageBits::Depth(_) | StageBits::Average(_) | StageBits::Divergence(_) => None,
     }
 }
 
-/// What each group of each linear costs where it is left out.
+/// What each group of each linear costs at each depth.
 fn sensitivities(request: &Request<'_>) -> Result<Vec<LinearCosts>, PressError> {
     let Request {
         cpu,
@@ -129,20 +262,29 @@ fn sensitivities(request: &Request<'_>) -> Result<Vec<LinearCosts>, PressError> 
         progress,
         ..
     } = *request;
-    let pieces = request.windows.iter().flat_map(|window| {
-        let pieces = window.chunks(CONTEXT).map(<[u32]>::to_vec);
-        pieces.collect::<Vec<_>>()
-    });
+    let pieces: Vec<Window> = match request.examples {
+        None => {
+            let pieces = request.windows.recut(CONTEXT);
+            let whole = |tokens: Vec<u32>| Window {
+                scored: 0..tokens.len(),
+                tokens,
+            };
+            pieces.iter().map(whole).collect()
+        }
+        Some(examples) => {
+            let context = CONTEXT.min(model.spec().context);
+            let windows = examples.iter().map(|e| window_of(e, context));
+            windows.collect()
+        }
+    };
     let mut tokens = 0;
-    let windows: Vec<Vec<u32>> = pieces
-        .filter(|piece| piece.len() > 1)
-        .take_while(|piece| {
-            let first = tokens == 0;
-            tokens += piece.len();
-            first || tokens <= TOKENS
-        })
-        .collect();
-    let tokens: usize = windows.iter().map(Vec::len).sum();
+    let read = pieces.into_iter().take_while(|piece| {
+        let first = tokens == 0;
+        tokens += piece.tokens.len();
+        first || tokens <= TOKENS
+    });
+    let windows: Vec<Window> = read.collect();
+    let tokens: usize = windows.iter().map(|window| window.tokens.len()).sum();
     progress.phase("Measuring sensitivity", tokens as u64);
     let fisher = Fisher::new(cpu, model, &windows, request.options.seed, progress)?;
     let costs = Costs {
@@ -153,18 +295,21 @@ fn sensitivities(request: &Request<'_>) -> Result<Vec<LinearCosts>, PressError> 
         fisher: &fisher,
         progress,
     };
+    let windows: Vec<Vec<u32>> = windows.into_iter().map(|window| window.tokens).collect();
     costs.all(&windows)
 }
 
 /// Divides the bytes of stage after stage.
-struct Budget<'a> {
+struct Division<'a> {
     request: &'a Request<'a>,
     linears: &'a [LinearCosts],
+    /// Bits of each stage.
+    tiers: Vec<StageBits>,
 }
 
-impl Budget<'_> {
+impl Division<'_> {
     fn depths(&self) -> Result<Depths, PressError> {
-        let tiers = &self.request.options.tiers;
+        let tiers = &self.tiers;
         let groups = self.linears.iter().flat_map(|linear| &linear.groups);
         let mut costs: Vec<GroupCost> = groups.copied().collect();
         // Stages that are still to be chosen count as two bits: the index names them all.
@@ -179,7 +324,7 @@ impl Budget<'_> {
                     let least = u8::from(*average >= 1.0);
                     allocate(&groups, least, budget - all / 8 * u64::from(least))
                 }
-                StageBits::FileBytes(_) | StageBits::FileBits(_) => {
+                StageBits::FileBytes(_) | StageBits::FileBits(_) | StageBits::Divergence(_) => {
                     self.to_size(stage, &costs, &mut chosen)?
                 }
             };
@@ -233,9 +378,9 @@ impl Budget<'_> {
         costs: &[GroupCost],
         chosen: &mut [Vec<u8>],
     ) -> Result<Vec<u8>, PressError> {
-        let Request { options, model, .. } = *self.request;
+        let model = self.request.model;
         let parameters = model.parameters();
-        let target = target_bytes(&options.tiers[stage], parameters).expect("a stage with a size");
+        let target = target_bytes(&self.tiers[stage], parameters).expect("a stage with a size");
         let length = |chosen: &[Vec<u8>]| {
             let ends = size::tier_ends(self.request, &self.with(chosen))?;
             Ok::<_, PressError>(ends[stage])

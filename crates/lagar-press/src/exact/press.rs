@@ -97,6 +97,7 @@ pub(crate) fn press_alone(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         checkpoint: digest_sources(&plan.sources()),
         text: String::new(),
+        cost: String::new(),
         options,
     };
     let partial = Partial::open(request.output, &key, request.resume)?;

@@ -1,28 +1,21 @@
 //! How much work a refinement may be.
 
-use std::ops::Range;
-
+use super::sample::Sample;
 use crate::evaluate::Windows;
 use crate::random::Random;
 
 /// The largest effort that can be asked for.
 pub const MOST_EFFORT: u8 = 3;
 
-/// Positions of a window, at most: many passages say more than long ones.
-const CONTEXT: usize = 512;
 /// Tokens of a step.
 const BATCH: usize = 1024;
-/// Share of the calibration text that is held out, and tokens of it that are used at most.
-const HELD_OUT: usize = 8;
-const MOST_HELD_OUT: usize = 4096;
 /// Times that the held-out text is looked at.
 const CHECKS: usize = 8;
 
 /// What a refinement reads, and how often.
 #[derive(Debug)]
 pub(super) struct Plan {
-    windows: Vec<Vec<u32>>,
-    held_out: Range<usize>,
+    sample: Sample,
     /// Windows of each step.
     batches: Vec<Vec<usize>>,
 }
@@ -40,31 +33,21 @@ impl Plan {
             2 => text.text_tokens(),
             _ => 4 * text.text_tokens(),
         };
-        let windows: Vec<Vec<u32>> = text.recut(CONTEXT).iter().collect();
-        let held_out = windows.len().div_ceil(HELD_OUT);
-        let learned = windows.len() - held_out;
-        if learned == 0 {
-            return None;
-        }
-        let most = (MOST_HELD_OUT / windows[0].len()).max(1);
-        let held_out = learned..learned + held_out.min(most);
+        let sample = Sample::of_text(text)?;
+        let learned = sample.learned().len();
         let mut order = Order::new(seed, learned);
         let (mut batches, mut read) = (Vec::new(), 0);
         while read < tokens.max(BATCH) {
             let (mut batch, mut size) = (Vec::new(), 0);
             while size < BATCH.min(tokens.max(1)) {
                 let window = order.next();
-                size += windows[window].len();
+                size += sample.window(window).tokens.len();
                 batch.push(window);
             }
             read += size;
             batches.push(batch);
         }
-        Some(Self {
-            windows,
-            held_out,
-            batches,
-        })
+        Some(Self { sample, batches })
     }
 
     pub(super) fn steps(&self) -> usize {
@@ -74,7 +57,9 @@ impl Plan {
     /// Tokens of all steps.
     pub(super) fn tokens(&self) -> usize {
         let windows = self.batches.iter().flatten();
-        windows.map(|&window| self.windows[window].len()).sum()
+        windows
+            .map(|&window| self.sample.window(window).tokens.len())
+            .sum()
     }
 
     /// The windows of each step.
@@ -82,13 +67,9 @@ impl Plan {
         self.batches.iter().cloned()
     }
 
-    /// The windows that tell whether steps helped.
-    pub(super) fn held_out(&self) -> Range<usize> {
-        self.held_out.clone()
-    }
-
-    pub(super) fn window(&self, window: usize) -> &[u32] {
-        &self.windows[window]
+    /// What is read.
+    pub(super) fn sample(&self) -> &Sample {
+        &self.sample
     }
 
     /// Whether the held-out text is looked at after a step.

@@ -11,6 +11,7 @@ mod descent;
 mod effort;
 mod parameters;
 mod reference;
+mod sample;
 mod store;
 
 use std::path::Path;
@@ -20,6 +21,8 @@ use lagar_format::{Container, Limits, os};
 use lagar_kernels::Cpu;
 
 pub use effort::MOST_EFFORT;
+pub(crate) use reference::References;
+pub(crate) use sample::{Sample, Window, Within, window_of};
 
 use crate::evaluate::Windows;
 use crate::partial::Partial;
@@ -27,7 +30,6 @@ use crate::{PressError, Progress};
 use descent::Descent;
 use effort::Plan;
 use parameters::Parameters;
-use reference::References;
 use store::Refined;
 
 /// What refinement made of a tier.
@@ -68,7 +70,7 @@ impl Refine<'_> {
         let tiers = &container.index().tiers;
         let steps = tiers.len() * plan.tokens();
         self.progress.phase("Refining", steps as u64);
-        let mut references = References::new(self.cpu, self.original, &plan);
+        let mut references = References::new(self.cpu, self.original, plan.sample());
         let (mut all, mut reports, mut resumed) = (Vec::new(), Vec::new(), 0);
         for tier in tiers {
             let unit = format!("refined-{}", tier.name);
@@ -144,7 +146,8 @@ impl Refine<'_> {
                     }
                     other => other?,
                 }
-                self.progress.advance(plan.window(window).len() as u64);
+                let tokens = plan.sample().window(window).tokens.len();
+                self.progress.advance(tokens as u64);
             }
             let gradient = gradient.finish();
             descent.step(&mut parameters, &gradient);

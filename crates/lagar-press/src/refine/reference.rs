@@ -6,7 +6,7 @@ use lagar_engine::gradient::{GradientObserver, Loss};
 use lagar_engine::{Model, NoObserver};
 use lagar_kernels::Cpu;
 
-use super::effort::Plan;
+use super::sample::{Sample, Within};
 use crate::PressError;
 
 /// Bytes of hidden states that are kept, at most; more are computed whenever they are needed.
@@ -14,22 +14,22 @@ const KEPT: usize = 1 << 30;
 /// Positions whose logits are held at once.
 const POSITIONS: usize = 128;
 
-/// The original beside a plan's windows.
-pub(super) struct References<'a> {
+/// The original beside the windows of a sample.
+pub(crate) struct References<'a> {
     cpu: &'a Cpu,
     original: &'a Model,
-    plan: &'a Plan,
+    sample: &'a Sample,
     /// The original's hidden states before the head: its logits would take more room.
     hidden: HashMap<usize, Vec<f32>>,
     kept: usize,
 }
 
 impl<'a> References<'a> {
-    pub(super) fn new(cpu: &'a Cpu, original: &'a Model, plan: &'a Plan) -> Self {
+    pub(crate) fn new(cpu: &'a Cpu, original: &'a Model, sample: &'a Sample) -> Self {
         Self {
             cpu,
             original,
-            plan,
+            sample,
             hidden: HashMap::new(),
             kept: 0,
         }
@@ -40,7 +40,7 @@ impl<'a> References<'a> {
         if let Some(hidden) = self.hidden.get(&window) {
             return Ok(hidden.clone());
         }
-        let hidden = hidden_states(self.cpu, self.original, self.plan.window(window))?;
+        let hidden = hidden_states(self.cpu, self.original, &self.sample.window(window).tokens)?;
         let bytes = size_of_val(&hidden[..]);
         if self.kept + bytes <= KEPT {
             self.kept += bytes;
@@ -50,34 +50,43 @@ impl<'a> References<'a> {
     }
 
     /// Takes the divergence on a window back through a model.
-    pub(super) fn back(
+    pub(crate) fn back(
         &mut self,
         model: &Model,
         window: usize,
         observer: &mut dyn GradientObserver,
     ) -> Result<(), PressError> {
         let hidden = self.hidden(window)?;
-        let mut loss = Against {
-            original: self.original,
-            hidden: &hidden,
-            logits: Vec::new(),
-        };
-        model.backward(self.cpu, self.plan.window(window), &mut loss, observer)?;
+        let sample = self.sample.window(window);
+        let mut loss = self.against(window, &hidden);
+        model.backward(self.cpu, &sample.tokens, &mut loss, observer)?;
         Ok(())
     }
 
+    /// The divergence on a window, given the original's hidden states.
+    fn against<'h>(&self, window: usize, hidden: &'h [f32]) -> Within<Against<'h>>
+    where
+        'a: 'h,
+    {
+        Within {
+            positions: self.sample.window(window).scored.clone(),
+            loss: Against {
+                original: self.original,
+                hidden,
+                logits: Vec::new(),
+            },
+        }
+    }
+
     /// The mean divergence of a model, in its own arithmetic, on the windows that are held out.
-    pub(super) fn held_out(&mut self, model: &Model) -> Result<f64, PressError> {
+    pub(crate) fn held_out(&mut self, model: &Model) -> Result<f64, PressError> {
         let vocabulary = model.spec().vocabulary;
         let (mut sum, mut count) = (0.0, 0);
-        for window in self.plan.held_out() {
+        for window in self.sample.held_out() {
             let reference = self.hidden(window)?;
-            let hidden = hidden_states(self.cpu, model, self.plan.window(window))?;
-            let mut loss = Against {
-                original: self.original,
-                hidden: &reference,
-                logits: Vec::new(),
-            };
+            let hidden = hidden_states(self.cpu, model, &self.sample.window(window).tokens)?;
+            let mut loss = self.against(window, &reference);
+            count += self.sample.window(window).scored.len();
             let width = model.spec().hidden;
             let mut logits = Vec::new();
             for (piece, hidden) in hidden.chunks(POSITIONS * width).enumerate() {
@@ -85,7 +94,6 @@ impl<'a> References<'a> {
                 logits.resize(n * vocabulary, 0.0);
                 model.logits(self.cpu, hidden, n, &mut logits)?;
                 sum += loss.gradient(self.cpu, piece * POSITIONS, &mut logits, vocabulary);
-                count += n;
             }
         }
         Ok(sum / count.max(1) as f64)

@@ -5,6 +5,7 @@ mod bytes;
 mod exact;
 mod export;
 mod folders;
+mod learning;
 mod quality;
 mod refine;
 mod refusals;

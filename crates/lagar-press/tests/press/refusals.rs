@@ -80,6 +80,7 @@ fn a_text_without_tokens_and_impossible_depths_are_refused() {
             checkpoint: &checkpoint,
             text,
             held_out: None,
+            cost: None,
             output: &output,
             options: quick(bits),
             resume: false,

@@ -61,6 +61,7 @@ pub(crate) fn press_with(
         checkpoint,
         text: &text,
         held_out: None,
+        cost: None,
         output,
         options,
         resume,

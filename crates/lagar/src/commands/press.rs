@@ -2,6 +2,7 @@
 
 use super::demo::{CALIBRATION, EVALUATION};
 use super::inspect::Inspection;
+use super::task;
 use crate::args::{PressArgs, Size, StageTier};
 use crate::context::Context;
 use crate::exit::{self, Blame, Fault};
@@ -10,7 +11,7 @@ use crate::machine;
 use crate::terminal::{self, Reporter, bytes, count, duration};
 use anyhow::{Context as _, bail};
 use lagar_engine::{Checkpoint, EngineError, Model, ModelOptions};
-use lagar_press::{MeasuredText, Measurement, PressError, PressOptions, Request, StageBits};
+use lagar_press::{MeasuredText, Measurement, PressError, PressOptions, Request, StageBits, Task};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -56,8 +57,8 @@ struct Plan {
     tiers: String,
     calibration_tokens: usize,
     checkpoint_bytes: u64,
-    /// Codes, scales and the exact section, estimated.
-    weight_bytes: u64,
+    /// Codes, scales and the exact section, estimated; null where a divergence decides.
+    weight_bytes: Option<u64>,
 }
 
 pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
@@ -65,6 +66,7 @@ pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
     check_place(&args.output)?;
     check_texts(&args.output, &args.text)?;
     let text = calibration_text(&args.text)?;
+    let cost = cost(args, &options)?;
     if args.dry_run {
         return dry_run(context, args, &options, &text);
     }
@@ -77,6 +79,7 @@ pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
         checkpoint: &args.checkpoint,
         text: &text,
         held_out: Some(EVALUATION),
+        cost: cost.as_ref(),
         output: &args.output,
         options,
         resume: args.resume,
@@ -218,7 +221,7 @@ fn tiers(args: &PressArgs) -> anyhow::Result<PressOptions> {
         let Some(stage) = options.tiers.get_mut(primary) else {
             return Err(exit::fault(
                 Fault::Usage,
-                "--bpw and --size say how large a tier below full shall be, and --tiers exact makes none",
+                "--bpw, --size and --quality say what a tier below full shall be, and --tiers exact makes none",
             ));
         };
         *stage = target;
@@ -226,8 +229,34 @@ fn tiers(args: &PressArgs) -> anyhow::Result<PressOptions> {
     Ok(options)
 }
 
-/// How long the file may be.
+/// The questions of `--cost`; none for all text.
+fn cost(args: &PressArgs, options: &PressOptions) -> anyhow::Result<Option<Task>> {
+    if args.cost == "kl" {
+        return Ok(None);
+    }
+    if options
+        .tiers
+        .iter()
+        .all(|bits| matches!(bits, StageBits::Depth(_)))
+    {
+        return Err(exit::fault(
+            Fault::Usage,
+            "--cost says what depths are chosen for, but here every weight has the same: add --bpw, --size, --quality \
+             or an average in --tiers, such as 2.5",
+        ));
+    }
+    task::read("--cost", &args.cost, args.tasks.as_deref(), None).map(Some)
+}
+
+/// How long the file may be, or how much it may lose.
 fn target(args: &PressArgs) -> anyhow::Result<Option<StageBits>> {
+    if let Some(nats) = args.quality {
+        if !(nats > 0.0 && nats.is_finite()) {
+            let message = format!("--quality {nats}: give a divergence above 0, such as 0.01");
+            return Err(exit::fault(Fault::Usage, message));
+        }
+        return Ok(Some(StageBits::Divergence(nats)));
+    }
     if let Some(bits) = args.bpw {
         if !(bits > 0.0 && bits.is_finite()) {
             let message = format!("--bpw {bits}: give a number of bits above 0");
@@ -329,8 +358,8 @@ pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
         .blame(Fault::Input)
 }
 
-/// About how many bytes the weights take.
-fn weight_bytes(options: &PressOptions, parameters: u64, checkpoint_bytes: u64) -> u64 {
+/// About how many bytes the weights take, where that is known beforehand.
+fn weight_bytes(options: &PressOptions, parameters: u64, checkpoint_bytes: u64) -> Option<u64> {
     let parameters = parameters as f64;
     // One byte of scale for 128 weights, and one 16-bit scale a row, for each stage.
     let mut stages = 0.0;
@@ -340,6 +369,8 @@ fn weight_bytes(options: &PressOptions, parameters: u64, checkpoint_bytes: u64) 
             StageBits::Average(bits) => stages += bits + 0.08,
             StageBits::FileBytes(bytes) => stages = 8.0 * bytes as f64 / parameters,
             StageBits::FileBits(bits) => stages = bits,
+            // Nobody knows before it is pressed.
+            StageBits::Divergence(_) => return None,
         }
     }
     // What a coder saves of an original of 16 or 32 bits alone, and for each bit of the tiers below, as
@@ -349,7 +380,7 @@ fn weight_bytes(options: &PressOptions, parameters: u64, checkpoint_bytes: u64) 
         true => (original - 5.5 - 0.85 * stages).max(1.0),
         false => 0.0,
     };
-    (parameters * (stages + exact) / 8.0) as u64
+    Some((parameters * (stages + exact) / 8.0) as u64)
 }
 
 fn dry_run(
@@ -391,7 +422,7 @@ fn dry_run(
     }
     terminal::print(&format!(
         "{}: {} parameters, {} in {}\nwould be pressed with --tiers {} and {} tokens of calibration text\n\
-         into {}, of about {} and the tokenizer; nothing was written\n",
+         into {}{}; nothing was written\n",
         terminal::escape(&plan.architecture),
         count(plan.parameters),
         bytes(plan.checkpoint_bytes),
@@ -399,6 +430,8 @@ fn dry_run(
         plan.tiers,
         plan.calibration_tokens,
         terminal::escape(&args.output.to_string_lossy()),
-        bytes(plan.weight_bytes),
+        plan.weight_bytes.map_or(String::new(), |weights| {
+            format!(", of about {} and the tokenizer", bytes(weights))
+        }),
     ))
 }

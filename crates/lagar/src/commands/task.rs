@@ -32,11 +32,10 @@ pub(super) struct Named {
 impl Named {
     /// Reads a task: a known name's file, or a file.
     pub(super) fn read(name: &str, args: &TaskArgs) -> anyhow::Result<Self> {
-        let path = find(name, args)?;
-        let task = Task::read(&path, args.limit.map(Into::into)).blame(Fault::Input)?;
+        let limit = args.limit.map(Into::into);
         Ok(Self {
             name: name.to_owned(),
-            task,
+            task: read("--task", name, args.tasks.as_deref(), limit)?,
         })
     }
 
@@ -54,7 +53,18 @@ impl Named {
     }
 }
 
-fn find(name: &str, args: &TaskArgs) -> anyhow::Result<PathBuf> {
+/// Reads the questions that an option names, at most `limit`.
+pub(super) fn read(
+    option: &str,
+    name: &str,
+    folder: Option<&Path>,
+    limit: Option<usize>,
+) -> anyhow::Result<Task> {
+    let path = find(option, name, folder)?;
+    Task::read(&path, limit).blame(Fault::Input)
+}
+
+fn find(option: &str, name: &str, folder: Option<&Path>) -> anyhow::Result<PathBuf> {
     let Some((_, files)) = NAMED.iter().find(|(known, _)| *known == name) else {
         let path = Path::new(name);
         if path.exists() {
@@ -62,20 +72,20 @@ fn find(name: &str, args: &TaskArgs) -> anyhow::Result<PathBuf> {
         }
         let known: Vec<_> = NAMED.iter().map(|(known, _)| *known).collect();
         let message = format!(
-            "--task {name}: no such file, and no task of that name; there are {}",
+            "{option} {name}: no such file, and no task of that name; there are {}",
             known.join(", ")
         );
         return Err(exit::fault(Fault::Usage, message));
     };
-    let folder = match &args.tasks {
-        Some(folder) => folder.clone(),
+    let folder = match folder {
+        Some(folder) => folder.to_owned(),
         None => std::env::var_os(FOLDER_VARIABLE).map_or(".".into(), PathBuf::from),
     };
     let mut paths = files.iter().map(|file| folder.join(file));
     paths.find(|path| path.is_file()).ok_or_else(|| {
         let message = format!(
-            "--task {name}: no {} in {}; lagar brings no questions: name the folder that has that file with \
-             --tasks DIR or {FOLDER_VARIABLE} (`lagar help eval` says where to get it), or the file itself with --task FILE.jsonl",
+            "{option} {name}: no {} in {}; lagar brings no questions: name the folder that has that file with \
+             --tasks DIR or {FOLDER_VARIABLE} (`lagar help eval` says where to get it), or the file itself with {option} FILE.jsonl",
             files.join(" or "),
             folder.display()
         );

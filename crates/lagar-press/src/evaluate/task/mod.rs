@@ -148,6 +148,17 @@ impl Task {
             .collect()
     }
 
+    /// The right answers alone, each after its question.
+    ///
+    /// # Errors
+    /// Those of [`Task::questions`].
+    pub(crate) fn right_answers(&self, model: &Model) -> Result<Vec<Example>, PressError> {
+        let questions = self.questions(model)?.into_iter();
+        Ok(questions
+            .map(|mut question| question.examples.swap_remove(question.right))
+            .collect())
+    }
+
     fn question(
         &self,
         model: &Model,

@@ -221,6 +221,7 @@ impl Demo<'_> {
             checkpoint,
             text: CALIBRATION,
             held_out: None,
+            cost: None,
             output,
             options,
             resume: false,
