@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn noise_moves_a_group_only_so_far() {
-        let ratios = shares(&[-1.0, 0.4, 9.0]).ratios("up", &[1.0, 1.0, 1.0]);
-        let of_all = 8.4 / 3.0;
+        let ratios = shares(&[-4.0, 0.4, 9.0]).ratios("up", &[1.0, 1.0, 1.0]);
+        let of_all = 5.4 / 3.0;
         assert_eq!(ratios[0], of_all / MOST);
         assert_eq!(ratios[1], (0.4 + of_all) / 2.0);
         assert_eq!(ratios[2], (9.0 + of_all) / 2.0);
