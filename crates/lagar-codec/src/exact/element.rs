@@ -114,25 +114,37 @@ impl ExactType {
     /// Takes a high part apart. `None` for zeros, infinities, NaN, and subnormal numbers of bf16 and f32.
     #[inline(always)]
     pub fn fields(self, high: u32) -> Option<Fields> {
+        let (fields, number) = self.any_fields(high);
+        number.then_some(fields)
+    }
+
+    /// Takes a high part apart, and whether [`fields`](Self::fields) has it: if not, its fields mean nothing.
+    #[inline(always)]
+    pub(super) fn any_fields(self, high: u32) -> (Fields, bool) {
         let layout = self.layout();
         let magnitude = high & ((1 << (layout.width - 1)) - 1);
         let exponent = magnitude >> layout.mantissa;
-        if magnitude == 0 || magnitude >= layout.special || (exponent == 0 && layout.bias == 0) {
-            return None;
-        }
         let mantissa = magnitude & ((1 << layout.mantissa) - 1);
+        let normal = (exponent + layout.bias, mantissa | 1 << layout.mantissa);
         // Subnormal numbers of the small types are normal as f32.
-        let (exponent, significand) = if exponent == 0 {
+        let (exponent, significand) = if layout.bias > 0 && exponent == 0 {
             let up = layout.mantissa + 1 - (32 - mantissa.leading_zeros());
             (1 + layout.bias - up, mantissa << up)
         } else {
-            (exponent + layout.bias, mantissa | 1 << layout.mantissa)
+            normal
         };
-        Some(Fields {
+        let fields = Fields {
             negative: high >> (layout.width - 1) != 0,
             exponent,
             significand: significand >> (layout.mantissa + 1 - self.significand_bits()),
-        })
+        };
+        let least = if layout.bias > 0 {
+            1
+        } else {
+            1 << layout.mantissa
+        };
+        let number = (magnitude >= least) & (magnitude < layout.special);
+        (fields, number)
     }
 
     /// The high part whose value is the f32 with these bits. (Of an f32 that is not one's value, some bits.)

@@ -10,7 +10,7 @@ use super::place::{clamp_scale, place};
 use super::profile::{CENTER, ESCAPE, FAR, PRECISION, ZERO};
 use super::reference::{GROUP_LANES, LEAST, STATES, check_lengths};
 use super::table::{Range, ranges};
-use super::{ExactModel, ExactType, Method, Palette, Scaled};
+use super::{ExactModel, ExactType, Method, Palette, Scaled, Scales};
 
 /// Symbols of all contexts.
 const SYMBOLS: usize = 32 * 256;
@@ -36,36 +36,36 @@ const STORE: Coded = Coded {
 /// The symbol and raw bits of a number at a place; that of [`ESCAPE`] if it is too far away.
 #[inline(always)]
 pub fn code_number(place: u32, fields: Fields, significand_bits: u32) -> Coded {
+    let (coded, near) = code_near(place, fields, significand_bits);
+    if near { coded } else { STORE }
+}
+
+/// The symbol and raw bits of a number at a place, and whether it is not too far away: if it is, they mean nothing.
+/// Without branches, so that a compiler finds the vectors in it.
+#[inline(always)]
+fn code_near(place: u32, fields: Fields, significand_bits: u32) -> (Coded, bool) {
     let Fields {
         negative,
         exponent,
         significand,
     } = fields;
     // Digits of the number in steps of 2^-16, and those of them behind the significand.
-    let step = (place >> 23).wrapping_add(143) & 255;
-    let digits = exponent as i32 + 17 - step as i32;
+    let top = (place >> 23).wrapping_add(143);
+    let digits = exponent as i32 + 17 - (top & 255) as i32;
     let behind = digits - significand_bits as i32;
-    if !(1..=24).contains(&behind) {
-        return STORE;
-    }
-    let left = behind.min(16);
+    let reached = behind.clamp(1, 24);
+    let left = reached.min(16);
     let count = 16 - left;
-    let steps = significand << (behind - left) >> count;
-    let predicted_negative = (place >> 23).wrapping_add(143) & 256 != 0;
-    let q = if negative == predicted_negative {
-        steps as i32
-    } else {
-        !(steps as i32)
-    };
+    let steps = significand << (reached - left) >> count;
+    let other_side = u32::from(negative) ^ (top >> 8 & 1);
+    let q = (steps ^ other_side.wrapping_neg()) as i32;
     let distance = q - (place & 255) as i32;
-    if distance.abs() > FAR {
-        return STORE;
-    }
-    Coded {
+    let coded = Coded {
         symbol: (distance + CENTER as i32) as u32,
         count: count as u32,
         raw: significand & ((1 << count) - 1),
-    }
+    };
+    (coded, (behind == reached) & (distance.abs() <= FAR))
 }
 
 /// A weight in one word: its symbol among those of all contexts, the count of its raw bits (bits 13 to 16), and
@@ -83,6 +83,8 @@ pub struct ChunkEncoder<'a> {
     model: &'a ExactModel,
     /// Of each symbol of each context.
     ranges: Box<[Range; SYMBOLS]>,
+    /// Whether each of these has slots, and is not [`ESCAPE`].
+    known: Box<[bool; SYMBOLS]>,
     /// The symbol of each high part of a palette.
     symbols: Vec<u8>,
 }
@@ -106,9 +108,14 @@ impl<'a> ChunkEncoder<'a> {
                 symbols = palette_symbols(palette, model.shape().ty().high_bytes());
             }
         }
+        let mut known = Box::new([false; SYMBOLS]);
+        for (i, (known, range)) in known.iter_mut().zip(&*all).enumerate() {
+            *known = range.frequency > 0 && i as u32 % 256 != ESCAPE;
+        }
         Self {
             model,
             ranges: all,
+            known,
             symbols,
         }
     }
@@ -249,32 +256,69 @@ struct CodeRow<'a> {
     predicted: &'a [f32],
 }
 
+/// Weights of a row that are coded together, within the first-level cache.
+const BLOCK: usize = 512;
+
 impl CodeRow<'_> {
     /// Appends the row's weights, of type `ty`, to `all`, and the high parts that have no symbol to `stored`.
     #[inline(always)]
     fn run(self, ty: ExactType, all: &mut Vec<Packed>, stored: &mut Vec<u8>) {
-        let (bits, depth) = (ty.significand_bits(), self.scaled.depth.into());
         let row_scale = i32::from(self.scaled.rows.at(self.row));
-        for i in 0..self.original.len() / ty.bytes() {
-            let scale = clamp_scale(row_scale + i32::from(self.scaled.cols.at(i)));
-            let predicted = self.predicted.get(i).map_or(0, |value| value.to_bits());
-            let place = place(scale, predicted, bits, depth);
-            let context = place >> PRECISION & 31;
-            let (high, _) = ty.parts(self.original, i);
-            let mut coded = match ty.fields(high) {
-                Some(fields) => code_number(place, fields, bits),
-                None if high == 0 => Coded {
-                    symbol: ZERO,
-                    ..STORE
-                },
-                None => STORE,
-            };
-            let range = &self.encoder.ranges[(pack(coded, context) as usize) % SYMBOLS];
-            if range.frequency == 0 {
-                coded = STORE;
+        let mut scales = [0; BLOCK];
+        for (b, original) in self.original.chunks(BLOCK * ty.bytes()).enumerate() {
+            let range = b * BLOCK..b * BLOCK + original.len() / ty.bytes();
+            let scales = &mut scales[..range.len()];
+            match &self.scaled.cols {
+                Scales::Equal(col) => scales.fill(clamp_scale(row_scale + i32::from(*col))),
+                Scales::Each(cols) => {
+                    for (scale, &col) in scales.iter_mut().zip(&cols[range.clone()]) {
+                        *scale = clamp_scale(row_scale + i32::from(col));
+                    }
+                }
             }
-            store_escaped(coded, high, ty, stored);
-            all.push(pack(coded, context));
+            let before = all.len();
+            all.resize(before + scales.len(), 0);
+            let block = &mut all[before..];
+            if self.predicted.is_empty() {
+                self.pack_block(ty, original, scales, &[0.0; BLOCK], block);
+            } else {
+                self.pack_block(ty, original, scales, &self.predicted[range], block);
+            }
+            // Few weights have no symbol.
+            for (i, packed) in block.iter_mut().enumerate() {
+                if !self.encoder.known[*packed as usize % SYMBOLS] {
+                    *packed = pack(STORE, *packed >> 8 & 31);
+                    let (high, _) = ty.parts(original, i);
+                    store_escaped(STORE, high, ty, stored);
+                }
+            }
+        }
+    }
+
+    /// Packs a block as if there were slots for every symbol.
+    #[inline(always)]
+    fn pack_block(
+        &self,
+        ty: ExactType,
+        original: &[u8],
+        scales: &[u32],
+        predicted: &[f32],
+        block: &mut [Packed],
+    ) {
+        let (bits, depth) = (ty.significand_bits(), self.scaled.depth.into());
+        let weights = block.iter_mut().zip(scales).zip(predicted).enumerate();
+        for (i, ((packed, &scale), predicted)) in weights {
+            let place = place(scale, predicted.to_bits(), bits, depth);
+            let (high, _) = ty.parts(original, i);
+            let (fields, number) = ty.any_fields(high);
+            let (coded, near) = code_near(place, fields, bits);
+            let context = (place >> PRECISION & 31) << 8;
+            let special = if high == 0 { ZERO } else { ESCAPE };
+            *packed = if number & near {
+                pack(coded, 0)
+            } else {
+                special
+            } | context;
         }
     }
 }
