@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lagar_format::Region;
+use lagar_kernels::Cpu;
 
 use super::Model;
 use super::embedding::Embedding;
@@ -16,29 +17,13 @@ impl Model {
     /// # Panics
     /// If weights are read from the disk while the model runs.
     pub fn row_scales(&self, name: &str) -> Option<Vec<Region>> {
-        let Weights::Resident { blocks, head } = &self.weights else {
-            panic!("{RESIDENT}");
-        };
-        let pressed = |linear: &Linear| match &linear.weight {
+        match &self.matrix(name)?.weight {
             Weight::Pressed(pressed) => {
                 let stages = pressed.stages.iter();
                 Some(stages.map(|stage| stage.row_scales.clone()).collect())
             }
             Weight::Dense { .. } => None,
-        };
-        if name == self.spec.head.weight {
-            return pressed(head);
         }
-        if name == self.spec.embedding {
-            let Embedding::Resident(embedding) = &self.embedding else {
-                panic!("{RESIDENT}");
-            };
-            return pressed(embedding);
-        }
-        let all = self.spec.blocks.iter().zip(blocks);
-        let mut linears = all.flat_map(|(spec, weights)| spec.linears().zip(weights.linears()));
-        let (_, linear) = linears.find(|(spec, _)| spec.weight == name)?;
-        pressed(linear)
     }
 
     /// Replaces the row scales of one stage of a pressed matrix. A tied embedding stays tied.
@@ -78,6 +63,51 @@ impl Model {
             }
         }
         panic!("the model has no matrix {name}");
+    }
+
+    /// The share of a pressed matrix's products that its row scales have no part in, that of its low-rank and sparse
+    /// stages, for `n` vectors `x`: `n × outputs`. `None` if the matrix has no such stages, or is not pressed.
+    ///
+    /// # Panics
+    /// If weights are read from the disk while the model runs, or `x` is not `n` vectors.
+    pub fn unscaled_products(
+        &self,
+        cpu: &Cpu,
+        name: &str,
+        x: &[f32],
+        n: usize,
+    ) -> Option<Vec<f32>> {
+        let linear = self.matrix(name)?;
+        assert_eq!(x.len(), n * linear.inputs, "vectors of {name}");
+        linear.unscaled_products(cpu, x, n)
+    }
+
+    /// The same share of some rows of the matrix itself, rows × inputs.
+    ///
+    /// # Panics
+    /// If weights are read from the disk while the model runs, or there is no such row.
+    pub fn unscaled_rows(&self, cpu: &Cpu, name: &str, rows: &[u32]) -> Option<Vec<f32>> {
+        self.matrix(name)?.unscaled_rows(cpu, rows)
+    }
+
+    /// The matrix of a name.
+    fn matrix(&self, name: &str) -> Option<&Linear> {
+        let Weights::Resident { blocks, head } = &self.weights else {
+            panic!("{RESIDENT}");
+        };
+        if name == self.spec.head.weight {
+            return Some(head);
+        }
+        if name == self.spec.embedding {
+            let Embedding::Resident(embedding) = &self.embedding else {
+                panic!("{RESIDENT}");
+            };
+            return Some(embedding);
+        }
+        let all = self.spec.blocks.iter().zip(blocks);
+        let mut linears = all.flat_map(|(spec, weights)| spec.linears().zip(weights.linears()));
+        let (_, linear) = linears.find(|(spec, _)| spec.weight == name)?;
+        Some(linear)
     }
 
     /// A norm's weights or a bias; `None` if the model has no such vector.

@@ -8,6 +8,7 @@
 mod allocate;
 mod costs;
 mod fisher;
+mod outliers;
 mod size;
 
 use std::collections::BTreeMap;
@@ -18,11 +19,13 @@ use lagar_format::SourceFile;
 use lagar_kernels::Cpu;
 use serde::{Deserialize, Serialize};
 
-use self::allocate::{DEPTHS, DISTORTION, Group, allocate};
+pub(crate) use self::allocate::{DEPTHS, DISTORTION};
+use self::allocate::{Group, allocate};
 use self::costs::{Costs, GroupCost, LinearCosts};
 use self::fisher::Fisher;
 use crate::evaluate::Windows;
 use crate::partial::{Key, Partial};
+use crate::recipe::{Pass, Recipe, TERNARY_OUTLIERS};
 use crate::{PressError, PressOptions, Progress, STAGE_TIERS, StageBits};
 
 /// Tokens that sensitivities are measured on, at most.
@@ -39,6 +42,10 @@ pub(crate) struct Depths {
     others: Vec<u8>,
     /// Stage by stage.
     linears: BTreeMap<String, Vec<Vec<u8>>>,
+    /// Share of the weights that a sparse stage holds, where the recipe has one.
+    pub(crate) outliers: f64,
+    /// Ranks of low-rank stages that the budget counts on; others are chosen as they are made.
+    pub(crate) ranks: BTreeMap<String, usize>,
 }
 
 impl Depths {
@@ -52,6 +59,28 @@ impl Depths {
                 .map(|&depth| vec![depth; groups])
                 .collect(),
         }
+    }
+}
+
+impl Depths {
+    /// The number of tiers of a linear.
+    fn tiers(&self, weight: &str) -> usize {
+        self.linears.get(weight).map_or(self.others.len(), Vec::len)
+    }
+
+    /// The depths of each pass over a linear: a tier of several passes gives each what the ones before leave.
+    pub(crate) fn of_passes(&self, weight: &str, groups: usize, passes: &[Pass]) -> Vec<Vec<u8>> {
+        let mut left = self.of(weight, groups);
+        let depths = passes.iter().map(|pass| {
+            let left = left[pass.tier].iter_mut();
+            let take = |left: &mut u8| {
+                let taken = pass.most.min(*left);
+                *left -= taken;
+                taken
+            };
+            left.map(take).collect()
+        });
+        depths.collect()
     }
 }
 
@@ -76,13 +105,22 @@ pub(crate) fn depths(request: &Request<'_>) -> Result<Depths, PressError> {
     };
     let tiers = &request.options.tiers;
     if let Some(others) = tiers.iter().map(fixed).collect() {
-        let linears = BTreeMap::new();
-        return Ok(Depths { others, linears });
+        return Ok(Depths {
+            others,
+            linears: BTreeMap::new(),
+            outliers: TERNARY_OUTLIERS,
+            ranks: BTreeMap::new(),
+        });
     }
     if let Some(known) = request.partial.read("depths")? {
         return Ok(known);
     }
     check_target(request)?;
+    if request.options.recipe == Recipe::Ternary {
+        let depths = outliers::to_size(request)?;
+        request.partial.write("depths", &depths)?;
+        return Ok(depths);
+    }
     let linears = sensitivities(request)?;
     let depths = Budget {
         request,
@@ -164,7 +202,8 @@ struct Budget<'a> {
 
 impl Budget<'_> {
     fn depths(&self) -> Result<Depths, PressError> {
-        let tiers = &self.request.options.tiers;
+        let options = self.request.options;
+        let tiers = &options.tiers;
         let groups = self.linears.iter().flat_map(|linear| &linear.groups);
         let mut costs: Vec<GroupCost> = groups.copied().collect();
         // Stages that are still to be chosen count as two bits: the index names them all.
@@ -186,7 +225,7 @@ impl Budget<'_> {
             for (costs, &depth) in costs.iter_mut().zip(&chosen[stage]) {
                 // Of what is left, a later stage can code nothing or as much as of anything else.
                 let left = costs[usize::from(depth)];
-                *costs = DISTORTION.map(|d| left * d);
+                *costs = options.recipe.distortion(stage + 1).map(|d| left * d);
             }
         }
         Ok(self.with(&chosen))
@@ -204,6 +243,12 @@ impl Budget<'_> {
         Depths {
             linears: linears.collect(),
             others: vec![0; stages.len()],
+            outliers: 0.0,
+            ranks: self
+                .linears
+                .iter()
+                .map(|linear| (linear.weight.clone(), linear.rank))
+                .collect(),
         }
     }
 
@@ -249,6 +294,7 @@ impl Budget<'_> {
         if floor > target {
             return Err(PressError::BelowFloor {
                 tier: STAGE_TIERS[stage],
+                without: "any bits for its weights",
                 target,
                 floor,
                 parameters,

@@ -6,6 +6,7 @@ mod exact;
 mod export;
 mod folders;
 mod quality;
+mod recipes;
 mod refine;
 mod refusals;
 mod support;
