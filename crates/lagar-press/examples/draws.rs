@@ -6,7 +6,8 @@
 //! before and after are printed too.
 //!
 //! `PRESS` is `TIERS`, `TIERS:PRIMARY`, `TIERS::DAMPING,…` or `TIERS:::ROUNDS`, such as `2,2`, `2,2:R` (primary tiers are R, RG, RGB),
-//! `2,2::0.3,0.1`, `2.56` (an average) and `2.56bpw` (of the whole file). Presses each with seeds `0..SEEDS` and prints, for every tier, KL to the original and top-1
+//! `2,2::0.3,0.1`, `2.56` (an average) and `2.56bpw` (of the whole file); `codebook/4` is by another recipe, `ternary/`
+//! by its usual stages. Presses each with seeds `0..SEEDS` and prints, for every tier, KL to the original and top-1
 //! agreement on the first 12,288 tokens of `TEXT`, each with mean and range, then bits per parameter of the tier's prefix.
 #![allow(clippy::print_stdout)]
 
@@ -15,7 +16,8 @@ use std::path::Path;
 use lagar_engine::{Model, ModelOptions};
 use lagar_kernels::{Cpu, Isa};
 use lagar_press::{
-    EvaluationOptions, PressOptions, Request, STAGE_TIERS, Silent, StageBits, evaluate, press,
+    EvaluationOptions, PressOptions, Recipe, Request, STAGE_TIERS, Silent, StageBits, evaluate,
+    press,
 };
 
 const TOKENS: usize = 12_288;
@@ -90,10 +92,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn parse(text: &str) -> Result<PressOptions, Box<dyn std::error::Error>> {
+    let (recipe, text) = match text.split_once('/') {
+        Some((recipe, text)) => (recipe.parse()?, text),
+        None => (Recipe::default(), text),
+    };
+    if text.is_empty() {
+        return Ok(PressOptions::default().with_recipe(recipe));
+    }
     let mut fields = text.split(':');
     let tiers = fields.next().unwrap_or_default().split(',').map(str::parse);
     let tiers = tiers.collect::<Result<Vec<StageBits>, _>>()?;
-    let mut options = PressOptions::default().with_stages(tiers, false);
+    let mut options = PressOptions::default()
+        .with_recipe(recipe)
+        .with_stages(tiers, false);
     if let Some(name) = fields.next().filter(|name| !name.is_empty()) {
         let place = STAGE_TIERS.iter().position(|tier| *tier == name);
         options.primary = Some(place.ok_or("no such tier")?);

@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use lagar_codec::Table;
 use lagar_engine::checkpoint::CARRIED_FILES;
 use lagar_engine::{Checkpoint, ModelSpec, Role};
 use lagar_format::{
-    Body, Index, Levels, PartSource, SourceFile, Stage, TableRecord, TensorRecord, TransformRecord,
-    WindowStage, Writer,
+    Body, Index, LowRankStage, PartSource, SourceFile, SparseStage, Stage, TensorRecord,
+    TransformRecord, WindowStage, Writer,
 };
 
-use crate::encode::{Span, StoredLinear, StoredStage, Unit, trellis_table};
+use crate::encode::{Span, StoredLinear, StoredTerm, StoredWindow, Unit};
 use crate::partial::Key;
 use crate::{PressError, PressOptions};
 
@@ -66,7 +65,7 @@ pub(crate) fn base(
                 linears.push((tensors.len(), unit, linear));
                 Body::Linear {
                     transform,
-                    stages: window_stages(&mut writer, 0, unit, &linear.stages[0]),
+                    stages: stages_of(&mut writer, 0, unit, &linear.tiers[0]),
                 }
             }
             (Role::Embedding | Role::Linear, None) => {
@@ -88,7 +87,7 @@ pub(crate) fn base(
     for &name in tiers {
         let tier = writer.begin_tier(name);
         for &(at, unit, linear) in &linears {
-            let more = window_stages(&mut writer, tier, unit, &linear.stages[tier]);
+            let more = stages_of(&mut writer, tier, unit, &linear.tiers[tier]);
             if let Body::Linear { stages, .. } = &mut tensors[at].body {
                 stages.extend(more);
             }
@@ -100,22 +99,58 @@ pub(crate) fn base(
     Ok(writer)
 }
 
-/// Adds the parts of a stage to the tier begun last: a window stage for each depth.
-fn window_stages(writer: &mut Writer, tier: usize, unit: &Unit, stage: &StoredStage) -> Vec<Stage> {
+/// Adds the parts of what a tier, begun last, adds to a linear.
+fn stages_of(writer: &mut Writer, tier: usize, unit: &Unit, terms: &[StoredTerm]) -> Vec<Stage> {
+    let mut stages = Vec::new();
+    for term in terms {
+        match term {
+            StoredTerm::Window(stage) => {
+                stages.extend(windows(writer, tier, unit, stage).map(Stage::Window));
+            }
+            StoredTerm::Sparse {
+                gap_bytes,
+                counts,
+                gaps,
+                values,
+            } => stages.push(Stage::Sparse(SparseStage {
+                tier,
+                gap_bytes: *gap_bytes,
+                counts: writer.part(unit_part(unit, *counts)),
+                gaps: writer.part(unit_part(unit, *gaps)),
+                values: writer.part(unit_part(unit, *values)),
+            })),
+            StoredTerm::LowRank { rank, v, u } => {
+                let mut factor = |stage| {
+                    let first = windows(writer, tier, unit, stage).next();
+                    first.expect("a factor has one depth")
+                };
+                stages.push(Stage::LowRank(LowRankStage {
+                    rank: *rank as u64,
+                    v: factor(v),
+                    u: factor(u),
+                }));
+            }
+        }
+    }
+    stages
+}
+
+/// Adds the parts of a window stage for each depth.
+fn windows<'a>(
+    writer: &'a mut Writer,
+    tier: usize,
+    unit: &'a Unit,
+    stage: &'a StoredWindow,
+) -> impl Iterator<Item = WindowStage> + 'a {
     let row_scales = writer.part(unit_part(unit, stage.row_scales));
-    let windows = stage.windows.iter().map(|windows| {
-        // Without any, the table is not read.
-        let depth = windows.depths.iter().copied().fold(0, u8::max).max(1);
-        Stage::Window(WindowStage {
-            tier,
-            table: writer.table(table_record(trellis_table(depth))),
-            depths: windows.depths.clone(),
-            codes: writer.part(unit_part(unit, windows.codes)),
-            scales: writer.part(unit_part(unit, windows.scales)),
-            row_scales: vec![row_scales],
-        })
-    });
-    windows.collect()
+    stage.windows.iter().map(move |windows| WindowStage {
+        tier,
+        table: writer.table(windows.table.clone()),
+        depths: windows.depths.clone(),
+        codes: writer.part(unit_part(unit, windows.codes)),
+        scales: writer.part(unit_part(unit, windows.scales)),
+        row_scales: vec![row_scales],
+    })
 }
 
 fn unit_part(unit: &Unit, span: Span) -> PartSource {
@@ -139,8 +174,8 @@ fn settings(options: &PressOptions, key: &Key) -> BTreeMap<String, String> {
     };
     [
         ("cost", cost.to_owned()),
-        ("recipe", "xbit".to_owned()),
-        ("tiers", options.recipe()),
+        ("recipe", options.recipe.to_string()),
+        ("tiers", options.stages()),
         ("primary", options.primary_tier().to_owned()),
         ("calibration_tokens", options.tokens.to_string()),
         ("calibration_context", options.context.to_string()),
@@ -160,21 +195,4 @@ fn settings(options: &PressOptions, key: &Key) -> BTreeMap<String, String> {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
-}
-
-fn table_record(table: &Table) -> TableRecord {
-    let levels = match table.split() {
-        Some(split) => Levels::Split {
-            a: split.a,
-            b: split.b,
-            a_sign_bit: split.a_sign_bit,
-            b_sign_bit: split.b_sign_bit,
-        },
-        None => Levels::Free(table.levels().to_vec()),
-    };
-    TableRecord {
-        depth: table.depth(),
-        window: table.window(),
-        levels,
-    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::StageBits;
+use crate::{Recipe, StageBits};
 
 /// Errors of this crate.
 #[derive(Debug, Error)]
@@ -91,13 +91,23 @@ pub enum PressError {
         /// What was asked for.
         bits: StageBits,
     },
+    /// Stages that a recipe cannot make.
+    #[error("recipe {recipe} {problem}")]
+    Recipe {
+        /// The recipe.
+        recipe: Recipe,
+        /// What it does instead.
+        problem: &'static str,
+    },
     /// No file is that small.
     #[error(
-        "tier {tier} cannot have {target} bytes: without any bits for its weights the file already has {floor} ({:.3} bits per parameter)", *.floor as f64 * 8.0 / *.parameters as f64
+        "tier {tier} cannot have {target} bytes: without {without} the file already has {floor} ({:.3} bits per parameter)", *.floor as f64 * 8.0 / *.parameters as f64
     )]
     BelowFloor {
         /// The tier.
         tier: &'static str,
+        /// What such a file would do without.
+        without: &'static str,
         /// What was asked for, in bytes.
         target: u64,
         /// The least possible.

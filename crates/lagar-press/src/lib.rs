@@ -17,10 +17,12 @@ mod hash;
 mod measure;
 mod options;
 mod partial;
+mod prepare;
 mod press;
 mod pressing;
 mod progress;
 mod random;
+mod recipe;
 mod refine;
 mod restore;
 mod rounds;
@@ -37,6 +39,7 @@ pub use measure::{MeasuredText, Measurement};
 pub use options::{PressOptions, STAGE_TIERS, StageBits};
 pub use press::{PressReport, Request, press};
 pub use progress::{Progress, Silent};
+pub use recipe::Recipe;
 pub use refine::{MOST_EFFORT, Refinement};
 pub use restore::{
     Damage, Difference, Differs, Restored, TierState, Verification, restore, restore_tensor, verify,

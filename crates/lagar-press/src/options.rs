@@ -6,8 +6,8 @@ use std::str::FromStr;
 use lagar_codec::MAX_DEPTH;
 use serde::{Deserialize, Serialize};
 
-use crate::PressError;
 use crate::refine::MOST_EFFORT;
+use crate::{PressError, Recipe};
 
 /// Names of the tiers that the stages make, in order.
 pub const STAGE_TIERS: [&str; 3] = ["R", "RG", "RGB"];
@@ -94,6 +94,8 @@ impl fmt::Display for StageBits {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PressOptions {
+    /// Which stages the first tier has.
+    pub recipe: Recipe,
     /// Bits that each stage adds to the linears, the embedding and the output head, for at most three
     /// stages. The first makes tier R, the second RG, the third RGB.
     pub tiers: Vec<StageBits>,
@@ -120,9 +122,12 @@ pub struct PressOptions {
 
 impl Default for PressOptions {
     fn default() -> Self {
+        let recipe = Recipe::default();
+        let (tiers, exact) = recipe.stages();
         Self {
-            tiers: vec![StageBits::Depth(2); 2],
-            exact: true,
+            recipe,
+            tiers,
+            exact,
             primary: None,
             tokens: 131_072,
             context: 2048,
@@ -135,6 +140,14 @@ impl Default for PressOptions {
 }
 
 impl PressOptions {
+    /// The options with this recipe, and the stages that it has where nothing else is asked for.
+    #[must_use]
+    pub fn with_recipe(mut self, recipe: Recipe) -> Self {
+        self.recipe = recipe;
+        (self.tiers, self.exact) = recipe.stages();
+        self
+    }
+
     /// The options with stages of these depths, and nothing else.
     #[must_use]
     pub fn with_tiers(self, tiers: &[u8], exact: bool) -> Self {
@@ -184,14 +197,23 @@ impl PressOptions {
         })
     }
 
-    /// As on the command line: `2,2+exact`.
-    pub fn recipe(&self) -> String {
+    /// Stages and exact section as on the command line: `2,2+exact`.
+    pub fn stages(&self) -> String {
         let stages: Vec<String> = self.tiers.iter().map(StageBits::to_string).collect();
         match (stages.is_empty(), self.exact) {
             (true, _) => "exact".to_owned(),
             (false, true) => format!("{}+exact", stages.join(",")),
             (false, false) => stages.join(","),
         }
+    }
+
+    /// Refuses stages that the recipe cannot make.
+    ///
+    /// # Errors
+    ///
+    /// [`PressError::Recipe`], which says what the recipe does.
+    pub fn check_recipe(&self) -> Result<(), PressError> {
+        self.recipe.check(self)
     }
 
     /// Refuses what cannot be pressed.
@@ -204,6 +226,7 @@ impl PressOptions {
         if let Some(&bits) = self.tiers.iter().find(|bits| !bits.is_possible()) {
             return Err(PressError::Bits { bits });
         }
+        self.check_recipe()?;
         if self.primary.is_some_and(|tier| tier >= self.tiers.len()) {
             return Err(PressError::Primary {
                 tier: self.primary(),

@@ -1,6 +1,6 @@
 //! Making the units of a press: every linear of the model, coded.
 
-use lagar_codec::{GROUP, StageLayout, Transform};
+use lagar_codec::Transform;
 use lagar_engine::{Checkpoint, Model, Site};
 use lagar_format::os;
 use lagar_kernels::Cpu;
@@ -12,6 +12,7 @@ use crate::encode::{
 };
 use crate::evaluate::Windows;
 use crate::partial::Partial;
+use crate::prepare::Prepare;
 use crate::stream::{Stream, reading_steps};
 use crate::{PressError, PressOptions, Progress};
 
@@ -164,57 +165,95 @@ impl Pressing<'_> {
         let padded = transform.padded_width();
         let spec = self.model.spec();
         let is_embedding = names.iter().any(|name| name == spec.embedding());
-        let dampings = self.options.dampings(is_embedding);
+        let passes = self
+            .options
+            .recipe
+            .passes(&self.options.dampings(is_embedding));
+        let diagonal: Vec<f32> = hessian.iter().step_by(padded + 1).copied().collect();
+        let dampings: Vec<f32> = passes.iter().map(|pass| pass.damping).collect();
         let feedbacks = feedbacks(self.cpu, hessian, padded, &dampings, what)?;
-        let stages: Vec<StageCode<'_>> = dampings
+        let stages: Vec<StageCode<'_>> = passes
             .iter()
-            .enumerate()
-            .map(|(stage, damping)| StageCode {
+            .map(|pass| StageCode {
                 feedback: &feedbacks
                     .iter()
-                    .find(|(known, _)| known == damping)
+                    .find(|(known, _)| *known == pass.damping)
                     .expect("every damping has its feedback")
                     .1,
-                stretch: if stage == 0 { stretch } else { |_| 1.0 },
+                stretch: pass.stretch,
             })
             .collect();
         let tensors: Vec<_> = names
             .iter()
             .map(|name| self.checkpoint.tensor(name))
             .collect::<Result<_, _>>()?;
+        let prepare = Prepare {
+            cpu: self.cpu,
+            recipe: self.options.recipe,
+            depths: self.depths,
+            transform: &transform,
+            passes: &passes,
+            pivots: stages
+                .iter()
+                .zip(&passes)
+                .rfind(|(_, pass)| pass.tier == 0)
+                .expect("every press has a first tier")
+                .0
+                .feedback
+                .pivots(),
+            diagonal,
+        };
+        let row_importance = |name: &str| -> &[f32] {
+            match is_embedding || name == spec.head.weight {
+                true => &self.token_importance,
+                false => &[],
+            }
+        };
         let readers: Vec<_> = tensors
             .iter()
             .map(|tensor| move |first: usize, out: &mut [f32]| tensor.read_f32(first * width, out))
             .collect();
-        let jobs: Vec<Job<'_>> = tensors
+        let mut prepared = tensors
             .iter()
             .zip(&readers)
-            .map(|(tensor, rows)| {
-                Ok(Job {
-                    name: tensor.name(),
-                    layouts: self
-                        .depths
-                        .of(tensor.name(), padded.div_ceil(GROUP))
-                        .iter()
-                        .map(|depths| StageLayout::new(tensor.shape()[0], width, depths))
-                        .collect::<Result<_, _>>()?,
-                    row_importance: if is_embedding || *tensor.name() == *spec.head.weight {
-                        &self.token_importance
-                    } else {
-                        &[]
-                    },
-                    rows,
-                })
+            .map(|(tensor, read)| {
+                let rows = tensor.shape()[0];
+                prepare.linear(tensor.name(), rows, row_importance(tensor.name()), read)
             })
-            .collect::<Result<_, PressError>>()?;
+            .collect::<Result<Vec<_>, PressError>>()?;
+        let left: Vec<_> = readers
+            .iter()
+            .zip(&prepared)
+            .map(|(read, prepared)| {
+                move |first: usize, out: &mut [f32]| {
+                    read(first, out);
+                    prepared.subtract_outliers(first, width, out);
+                }
+            })
+            .collect();
+        let jobs: Vec<Job<'_>> = tensors
+            .iter()
+            .zip(&prepared)
+            .zip(&left)
+            .map(|((tensor, prepared), rows)| Job {
+                name: tensor.name(),
+                layouts: prepared.layouts.clone(),
+                tables: &prepared.tables,
+                low_rank: prepared.product.as_ref(),
+                row_importance: row_importance(tensor.name()),
+                rows,
+            })
+            .collect();
         let code = SiteCode {
             transform: &transform,
             stages: &stages,
         };
         let encoded = encode_site(self.cpu, &code, &jobs, self.progress)?;
+        drop(jobs);
+        drop(left);
         builder.site(width, permutation_bytes(&transform), sign_bytes(&transform));
-        for (name, stages) in names.iter().zip(encoded) {
-            builder.linear(name, stages);
+        for ((name, prepared), stages) in names.iter().zip(&mut prepared).zip(encoded) {
+            builder.linear(name, prepared.tiers(&passes, stages));
         }
         for tensor in &tensors {
             os::advise(tensor.region(), os::Advice::DontNeed);
@@ -229,16 +268,6 @@ pub(crate) fn identity(width: usize) -> Vec<f32> {
     let diagonal = identity.iter_mut().step_by(width + 1);
     diagonal.for_each(|d| *d = 1.0);
     identity
-}
-
-/// Factor on the scales of a first stage: measured at 1 and 2 bits (`bench/record/tiers.md`); with more there
-/// is next to nothing to gain.
-fn stretch(bits: u8) -> f32 {
-    match bits {
-        1 => 1.2,
-        2 => 1.05,
-        _ => 1.0,
-    }
 }
 
 /// One feedback for each distinct damping. The last takes the memory of the Hessian.

@@ -152,6 +152,55 @@ impl Linear {
         }
     }
 
+    /// `W x` without the window stages, in f32; `None` where that is nothing.
+    pub(super) fn unscaled_products(&self, cpu: &Cpu, x: &[f32], n: usize) -> Option<Vec<f32>> {
+        let Weight::Pressed(pressed) = &self.weight else {
+            return None;
+        };
+        if pressed.low_rank.is_empty() && pressed.sparse.is_empty() {
+            return None;
+        }
+        let mut y = vec![0.0; n * self.outputs];
+        if !pressed.low_rank.is_empty() {
+            let mut transformed = vec![0.0; n * pressed.transform.padded_width()];
+            cpu.transform(&pressed.transform, x, n, &mut transformed);
+            for low_rank in &pressed.low_rank {
+                let mut between = vec![0.0; n * low_rank.rank()];
+                let (v, u) = (low_rank.v.checked_view(), low_rank.u.checked_view());
+                cpu.window_matmul_f32(&v, &transformed, n, &mut between, false);
+                cpu.window_matmul_f32(&u, &between, n, &mut y, true);
+            }
+        }
+        for stage in &pressed.sparse {
+            cpu.sparse_matmul(&stage.checked_view(), x, n, &mut y);
+        }
+        Some(y)
+    }
+
+    /// Rows of the weight without the window stages, rows × inputs; `None` where that is nothing.
+    pub(super) fn unscaled_rows(&self, cpu: &Cpu, rows: &[u32]) -> Option<Vec<f32>> {
+        let Weight::Pressed(pressed) = &self.weight else {
+            return None;
+        };
+        if pressed.low_rank.is_empty() && pressed.sparse.is_empty() {
+            return None;
+        }
+        let mut out = vec![0.0; rows.len() * self.inputs];
+        let padded = pressed.transform.padded_width();
+        let mut sum = vec![0.0; rows.len() * padded];
+        for low_rank in &pressed.low_rank {
+            let mut u = vec![0.0; rows.len() * low_rank.rank()];
+            cpu.window_rows(&low_rank.u.checked_view(), rows, &mut u);
+            let v = low_rank.dense_v(cpu);
+            cpu.add_product(&u, v, low_rank.rank(), padded, &mut sum);
+        }
+        cpu.transform_transpose(&pressed.transform, &sum, rows.len(), &mut out);
+        for stage in &pressed.sparse {
+            cpu.add_sparse_rows(&stage.checked_view(), rows, &mut out);
+        }
+        Some(out)
+    }
+
     /// Writes rows of the weight, in the space of `x`; `out` is rows × inputs. A pressed weight
     /// gives the sum of the stages of the row, taken back through `Tᵀ`, and what is sparse.
     pub(super) fn rows(&self, cpu: &Cpu, rows: &[u32], scratch: &mut RowScratch, out: &mut [f32]) {

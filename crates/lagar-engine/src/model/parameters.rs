@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lagar_codec::Transform;
 use lagar_format::Region;
+use lagar_kernels::Cpu;
 
 use super::Model;
 use super::embedding::Embedding;
@@ -18,8 +19,7 @@ impl Model {
     /// # Panics
     /// If weights are read from the disk while the model runs.
     pub fn row_scales(&self, name: &str) -> Option<Vec<Region>> {
-        let pressed = self.pressed(name)?;
-        let stages = pressed.stages.iter();
+        let stages = self.pressed(name)?.stages.iter();
         Some(stages.map(|stage| stage.row_scales.clone()).collect())
     }
 
@@ -31,29 +31,12 @@ impl Model {
         Some(&self.pressed(name)?.transform)
     }
 
+    /// The pressed matrix of a name.
     fn pressed(&self, name: &str) -> Option<&Pressed> {
-        let Weights::Resident { blocks, head } = &self.weights else {
-            panic!("{RESIDENT}");
-        };
-        fn pressed(linear: &Linear) -> Option<&Pressed> {
-            match &linear.weight {
-                Weight::Pressed(pressed) => Some(pressed),
-                Weight::Dense { .. } => None,
-            }
+        match &self.matrix(name)?.weight {
+            Weight::Pressed(pressed) => Some(pressed),
+            Weight::Dense { .. } => None,
         }
-        if name == self.spec.head.weight {
-            return pressed(head);
-        }
-        if name == self.spec.embedding {
-            let Embedding::Resident(embedding) = &self.embedding else {
-                panic!("{RESIDENT}");
-            };
-            return pressed(embedding);
-        }
-        let all = self.spec.blocks.iter().zip(blocks);
-        let mut linears = all.flat_map(|(spec, weights)| spec.linears().zip(weights.linears()));
-        let (_, linear) = linears.find(|(spec, _)| spec.weight == name)?;
-        pressed(linear)
     }
 
     /// Replaces the row scales of one stage of a pressed matrix. A tied embedding stays tied.
@@ -93,6 +76,51 @@ impl Model {
             }
         }
         panic!("the model has no matrix {name}");
+    }
+
+    /// The share of a pressed matrix's products that its row scales have no part in, that of its low-rank and sparse
+    /// stages, for `n` vectors `x`: `n × outputs`. `None` if the matrix has no such stages, or is not pressed.
+    ///
+    /// # Panics
+    /// If weights are read from the disk while the model runs, or `x` is not `n` vectors.
+    pub fn unscaled_products(
+        &self,
+        cpu: &Cpu,
+        name: &str,
+        x: &[f32],
+        n: usize,
+    ) -> Option<Vec<f32>> {
+        let linear = self.matrix(name)?;
+        assert_eq!(x.len(), n * linear.inputs, "vectors of {name}");
+        linear.unscaled_products(cpu, x, n)
+    }
+
+    /// The same share of some rows of the matrix itself, rows × inputs.
+    ///
+    /// # Panics
+    /// If weights are read from the disk while the model runs, or there is no such row.
+    pub fn unscaled_rows(&self, cpu: &Cpu, name: &str, rows: &[u32]) -> Option<Vec<f32>> {
+        self.matrix(name)?.unscaled_rows(cpu, rows)
+    }
+
+    /// The matrix of a name.
+    fn matrix(&self, name: &str) -> Option<&Linear> {
+        let Weights::Resident { blocks, head } = &self.weights else {
+            panic!("{RESIDENT}");
+        };
+        if name == self.spec.head.weight {
+            return Some(head);
+        }
+        if name == self.spec.embedding {
+            let Embedding::Resident(embedding) = &self.embedding else {
+                panic!("{RESIDENT}");
+            };
+            return Some(embedding);
+        }
+        let all = self.spec.blocks.iter().zip(blocks);
+        let mut linears = all.flat_map(|(spec, weights)| spec.linears().zip(weights.linears()));
+        let (_, linear) = linears.find(|(spec, _)| spec.weight == name)?;
+        Some(linear)
     }
 
     /// A norm's weights or a bias; `None` if the model has no such vector.

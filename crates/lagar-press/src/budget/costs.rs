@@ -6,8 +6,10 @@ use lagar_format::os;
 use lagar_kernels::Cpu;
 use serde::{Deserialize, Serialize};
 
-use super::allocate::{DEPTHS, DISTORTION};
+use super::allocate::DEPTHS;
 use super::fisher::Fisher;
+use crate::Recipe;
+use crate::encode::low_rank::Matrix;
 use crate::encode::{Feedback, Hessians, choose_transform, transform_hessian};
 use crate::pressing::{EMBEDDING_STREAM, identity};
 use crate::stream::{Stream, reading_steps};
@@ -19,6 +21,8 @@ pub(crate) struct LinearCosts {
     pub(crate) weight: String,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
+    /// Of the low-rank stage; 0 for none.
+    pub(crate) rank: usize,
     /// What is lost of each group, nats a token.
     pub(crate) groups: Vec<GroupCost>,
 }
@@ -130,12 +134,28 @@ impl Costs<'_> {
             // In a fixed order, whatever the threads did.
             let mut all_rows = Sums::new(padded);
             sums.iter().for_each(|sum| all_rows.add(sum));
-            let groups = all_rows.costs(self.cpu, &feedback);
+            let rank = match self.options.recipe {
+                Recipe::Eigen => {
+                    let read = |first: usize, out: &mut [f32]| tensor.read_f32(first * width, out);
+                    let matrix = Matrix {
+                        name,
+                        transform: &transform,
+                        rows,
+                        pivots: &feedback.pivots(),
+                        read: &read,
+                    };
+                    matrix.components(self.cpu).rank(rows, width)?
+                }
+                _ => 0,
+            };
+            let distortion = self.options.recipe.distortion(0);
+            let groups = all_rows.costs(self.cpu, &feedback, distortion);
             os::advise(tensor.region(), os::Advice::DontNeed);
             all.push(LinearCosts {
                 weight: name.clone(),
                 rows,
                 cols: width,
+                rank,
                 groups,
             });
         }
@@ -187,10 +207,10 @@ impl Sums {
     }
 
     /// The costs of each group, were all of the linear coded at the same depth.
-    fn costs(&self, cpu: &Cpu, feedback: &Feedback) -> Vec<GroupCost> {
+    fn costs(&self, cpu: &Cpu, feedback: &Feedback, distortion: &GroupCost) -> Vec<GroupCost> {
         let mut losses = vec![Vec::new(); DEPTHS];
         cpu.pool().chunks(&mut losses[1..], 1, |i, losses| {
-            losses[0] = feedback.expected_losses(&self.squares, DISTORTION[i + 1]);
+            losses[0] = feedback.expected_losses(&self.squares, distortion[i + 1]);
         });
         let group = |g: usize| {
             std::array::from_fn(|depth| {
@@ -203,7 +223,7 @@ impl Sums {
                         .iter()
                         .sum(),
                 };
-                multiplied + self.looked_up[g] * DISTORTION[depth]
+                multiplied + self.looked_up[g] * distortion[depth]
             })
         };
         (0..self.left_out.len()).map(group).collect()

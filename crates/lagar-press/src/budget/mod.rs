@@ -10,6 +10,7 @@ mod attribution;
 mod costs;
 mod fisher;
 mod learn;
+mod outliers;
 mod size;
 
 use std::collections::BTreeMap;
@@ -20,13 +21,15 @@ use lagar_format::SourceFile;
 use lagar_kernels::Cpu;
 use serde::{Deserialize, Serialize};
 
-use self::allocate::{DEPTHS, DISTORTION, Group, allocate};
+pub(crate) use self::allocate::{DEPTHS, DISTORTION};
+use self::allocate::{Group, allocate};
 use self::costs::{Costs, GroupCost, LinearCosts};
 use self::fisher::Fisher;
 pub(crate) use self::learn::Learning;
 use self::learn::Shares;
 use crate::evaluate::{Example, Windows};
 use crate::partial::{Key, Partial};
+use crate::recipe::{Pass, Recipe, TERNARY_OUTLIERS};
 use crate::refine::{Window, window_of};
 use crate::{PressError, PressOptions, Progress, STAGE_TIERS, StageBits};
 
@@ -51,6 +54,10 @@ pub(crate) struct Depths {
     others: Vec<u8>,
     /// Stage by stage.
     linears: BTreeMap<String, Vec<Vec<u8>>>,
+    /// Share of the weights that a sparse stage holds, where the recipe has one.
+    pub(crate) outliers: f64,
+    /// Ranks of low-rank stages that the budget counts on; others are chosen as they are made.
+    pub(crate) ranks: BTreeMap<String, usize>,
 }
 
 impl Depths {
@@ -64,6 +71,28 @@ impl Depths {
                 .map(|&depth| vec![depth; groups])
                 .collect(),
         }
+    }
+}
+
+impl Depths {
+    /// The number of tiers of a linear.
+    fn tiers(&self, weight: &str) -> usize {
+        self.linears.get(weight).map_or(self.others.len(), Vec::len)
+    }
+
+    /// The depths of each pass over a linear: a tier of several passes gives each what the ones before leave.
+    pub(crate) fn of_passes(&self, weight: &str, groups: usize, passes: &[Pass]) -> Vec<Vec<u8>> {
+        let mut left = self.of(weight, groups);
+        let depths = passes.iter().map(|pass| {
+            let left = left[pass.tier].iter_mut();
+            let take = |left: &mut u8| {
+                let taken = pass.most.min(*left);
+                *left -= taken;
+                taken
+            };
+            left.map(take).collect()
+        });
+        depths.collect()
     }
 }
 
@@ -105,6 +134,8 @@ impl Budget {
                 depths: Depths {
                     others,
                     linears: BTreeMap::new(),
+                    outliers: TERNARY_OUTLIERS,
+                    ranks: BTreeMap::new(),
                 },
                 bits: None,
                 linears: Vec::new(),
@@ -114,11 +145,15 @@ impl Budget {
             return Ok(known);
         }
         check_target(request)?;
-        let linears = sensitivities(request)?;
-        let budget = match request.options.divergence() {
-            None => Self::of(request, linears, None),
-            Some((stage, nats)) => Self::guess(request, linears, stage, nats),
-        }?;
+        let budget = match (request.options.recipe, request.options.divergence()) {
+            (Recipe::Ternary, _) => Self {
+                depths: outliers::to_size(request)?,
+                bits: None,
+                linears: Vec::new(),
+            },
+            (_, None) => Self::of(request, sensitivities(request)?, None)?,
+            (_, Some((stage, nats))) => Self::guess(request, sensitivities(request)?, stage, nats)?,
+        };
         budget.keep(request.partial)?;
         Ok(budget)
     }
@@ -331,7 +366,8 @@ impl Division<'_> {
             for (costs, &depth) in costs.iter_mut().zip(&chosen[stage]) {
                 // Of what is left, a later stage can code nothing or as much as of anything else.
                 let left = costs[usize::from(depth)];
-                *costs = DISTORTION.map(|d| left * d);
+                let recipe = self.request.options.recipe;
+                *costs = recipe.distortion(stage + 1).map(|d| left * d);
             }
         }
         Ok(self.with(&chosen))
@@ -349,6 +385,12 @@ impl Division<'_> {
         Depths {
             linears: linears.collect(),
             others: vec![0; stages.len()],
+            outliers: 0.0,
+            ranks: self
+                .linears
+                .iter()
+                .map(|linear| (linear.weight.clone(), linear.rank))
+                .collect(),
         }
     }
 
@@ -394,6 +436,7 @@ impl Division<'_> {
         if floor > target {
             return Err(PressError::BelowFloor {
                 tier: STAGE_TIERS[stage],
+                without: "any bits for its weights",
                 target,
                 floor,
                 parameters,

@@ -1,15 +1,16 @@
 //! How long a file with some depths will be.
 
-use lagar_codec::{StageLayout, Transform};
-use lagar_engine::{Checkpoint, ModelSpec, Role};
+use lagar_codec::{ROW_UNIT, StageLayout, Table, Transform};
+use lagar_engine::{ModelSpec, Role};
 use lagar_format::{Exact, ExactBody, Segment, SourceFile, Writer};
 
 use super::Request;
 use crate::encode::{
-    Span, StoredLinear, StoredSite, StoredStage, StoredWindows, Unit, split_depths,
+    Span, StoredLinear, StoredSite, StoredTerm, StoredWindow, StoredWindows, Tables, Unit,
+    low_rank, outliers::Room, split_depths, table_record,
 };
 use crate::pressing::{permutation_bytes, sign_bytes};
-use crate::{PressError, assemble};
+use crate::{PressError, Recipe, assemble};
 
 use super::Depths;
 
@@ -18,7 +19,7 @@ pub(super) fn tier_ends(request: &Request<'_>, depths: &Depths) -> Result<Vec<u6
     let spec = request.model.spec();
     let unit = Unit {
         path: "planned".into(),
-        sites: sites(request.checkpoint, spec, depths)?,
+        sites: sites(request, spec, depths)?,
     };
     let mut writer = assemble::base(
         request.checkpoint,
@@ -59,7 +60,7 @@ fn refined_bytes(request: &Request<'_>) -> Result<u64, PressError> {
 
 /// All linears as units would hold them: lengths alone.
 fn sites(
-    checkpoint: &Checkpoint,
+    request: &Request<'_>,
     spec: &ModelSpec,
     depths: &Depths,
 ) -> Result<Vec<StoredSite>, PressError> {
@@ -75,8 +76,8 @@ fn sites(
     let site = |(width, names): (usize, Vec<String>)| {
         let plain = Transform::new(width, (0..width as u32).collect(), vec![false; width])?;
         let linears = names.into_iter().map(|name| {
-            let rows = checkpoint.tensor(&name)?.shape()[0];
-            linear(name, rows, width, depths)
+            let rows = request.checkpoint.tensor(&name)?.shape()[0];
+            linear(request.options.recipe, name, rows, width, depths)
         });
         Ok(StoredSite {
             width,
@@ -89,32 +90,80 @@ fn sites(
 }
 
 fn linear(
+    recipe: Recipe,
     name: String,
     rows: usize,
     width: usize,
     depths: &Depths,
 ) -> Result<StoredLinear, PressError> {
     let groups = StageLayout::groups_of(width);
-    let stage = |depths: Vec<u8>| {
-        let layout = StageLayout::new(rows, width, &depths)?;
-        let windows = split_depths(&depths).map(|depths| {
-            let layout = StageLayout::new(rows, width, &depths)?;
-            Ok(StoredWindows {
-                codes: span(layout.codes_len()),
-                scales: span(layout.scales_len()),
-                depths,
-            })
+    let passes = recipe.passes(&vec![0.0; depths.tiers(&name)]);
+    let mut tiers: Vec<Vec<StoredTerm>> = Vec::new();
+    for (pass, depths) in passes.iter().zip(depths.of_passes(&name, groups, &passes)) {
+        let tables = match (recipe, pass.tier) {
+            (Recipe::Codebook, 0) => digits(&name, &depths),
+            (Recipe::Ternary, 0) => Tables::Ternary,
+            _ => Tables::Trellis,
+        };
+        let term = StoredTerm::Window(window(rows, width, &depths, &tables)?);
+        match tiers.get_mut(pass.tier) {
+            Some(terms) => terms.push(term),
+            None => tiers.push(vec![term]),
+        }
+    }
+    if recipe == Recipe::Ternary {
+        let room = Room::of_share(depths.outliers, rows, width);
+        tiers[0].push(StoredTerm::Sparse {
+            gap_bytes: 1,
+            counts: span(2 * rows.next_multiple_of(ROW_UNIT)),
+            gaps: span(room.gaps as usize),
+            values: span(room.values as usize),
         });
-        Ok(StoredStage {
-            row_scales: span(layout.row_scales_len()),
-            windows: windows.collect::<Result<_, PressError>>()?,
+    }
+    if let Some(&rank) = depths.ranks.get(&name).filter(|rank| **rank > 0) {
+        let [v, u] = low_rank::layouts(rank, rows, width)?.map(|layout| {
+            let depths = layout.depths();
+            window(layout.rows(), layout.cols(), depths, &Tables::Trellis)
+        });
+        tiers[0].push(StoredTerm::LowRank { rank, v: v?, u: u? });
+    }
+    Ok(StoredLinear { name, tiers })
+}
+
+fn window(
+    rows: usize,
+    width: usize,
+    depths: &[u8],
+    tables: &Tables,
+) -> Result<StoredWindow, PressError> {
+    let windows = split_depths(depths).map(|depths| {
+        let layout = StageLayout::new(rows, width, &depths)?;
+        Ok(StoredWindows {
+            table: table_record(tables, &depths),
+            codes: span(layout.codes_len()),
+            scales: span(layout.scales_len()),
+            depths,
         })
-    };
-    let stages = depths.of(&name, groups).into_iter().map(stage);
-    Ok(StoredLinear {
-        stages: stages.collect::<Result<_, PressError>>()?,
-        name,
+    });
+    Ok(StoredWindow {
+        row_scales: span(StageLayout::new(rows, width, depths)?.row_scales_len()),
+        windows: windows.collect::<Result<_, PressError>>()?,
     })
+}
+
+/// Tables that take as much of the index as any that could be fitted: no two alike, every level of most digits.
+fn digits(name: &str, depths: &[u8]) -> Tables {
+    let mut random = blake3::Hasher::new().update(name.as_bytes()).finalize_xof();
+    let table = |depth: u8| {
+        let mut levels = vec![0; 1 << depth];
+        random.fill(&mut levels);
+        let levels = levels.into_iter().map(|l| -100 - (l % 28) as i8);
+        Table::from_levels(depth, depth, levels.collect()).expect("as many levels as windows")
+    };
+    let mut depths: Vec<u8> = depths.iter().map(|&depth| depth.max(1)).collect();
+    depths.sort_unstable();
+    depths.dedup();
+    Tables::Fitted(depths.into_iter().map(table).collect())
 }
 
 fn span(bytes: usize) -> Span {

@@ -58,6 +58,21 @@ impl Feedback {
         }
     }
 
+    /// None at all: every column is coded as it is.
+    pub(crate) fn none(width: usize) -> Self {
+        Self {
+            width,
+            m: vec![0.0; width * width],
+            pivots: vec![1.0; width / BLOCK_COLS],
+        }
+    }
+
+    /// What an error in each column costs once those after it make up for what they can.
+    pub(crate) fn pivots(&self) -> Vec<f32> {
+        let columns = 0..self.width;
+        columns.map(|c| self.pivots[c / BLOCK_COLS]).collect()
+    }
+
     /// What is expected to be lost in each column where everything is coded with a mean squared error of
     /// `distortion` relative to what the code aims at: the weights, whose mean squares in each column are
     /// given, and what feedback adds to them, which grows with the error.

@@ -1,16 +1,25 @@
 //! Turning the linears of one site into codes.
 
+pub(crate) mod codebook;
+mod eigen;
 mod feedback;
 mod hessian;
 mod importance;
+pub(crate) mod low_rank;
+pub(crate) mod outliers;
 mod stage;
 mod strip;
+mod tables;
 mod unit;
 
 pub(crate) use feedback::Feedback;
 pub(crate) use hessian::{Hessians, choose_transform, transform_hessian};
 pub(crate) use importance::of_tokens;
-pub(crate) use stage::{Job, SiteCode, StageCode, encode_site, split_depths, trellis_table};
+pub(crate) use stage::{
+    EncodedStage, Job, SiteCode, StageCode, encode_site, split_depths, table_record,
+};
+pub(crate) use tables::Tables;
 pub(crate) use unit::{
-    Span, StoredLinear, StoredSite, StoredStage, StoredWindows, Unit, UnitBuilder,
+    EncodedTerm, Span, StoredLinear, StoredSite, StoredTerm, StoredWindow, StoredWindows, Unit,
+    UnitBuilder,
 };

@@ -2,15 +2,15 @@
 
 use std::sync::Mutex;
 
-use lagar_codec::{CODES_PADDING, StageLayout, Table, Transform};
+use lagar_codec::{CODES_PADDING, StageLayout, TILE_ROWS, Transform};
+use lagar_format::{Levels, TableRecord};
 use lagar_kernels::Cpu;
 
 use super::feedback::Feedback;
-use super::strip::{Strip, encode_strip};
+use super::low_rank::Product;
+use super::strip::{Strip, encode_stage, encode_strip};
+use super::tables::Tables;
 use crate::{PressError, Progress};
-
-/// Window width of the trellis code.
-const TRELLIS_WINDOW: u8 = 8;
 
 /// What a stage of the press becomes: a window stage for each depth that occurs, lowest first. Their groups
 /// are disjoint, and they share their row scales.
@@ -23,6 +23,7 @@ pub(crate) struct EncodedStage {
 /// The stored bytes of a window stage; lengths as [`StageLayout`] says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct EncodedWindows {
+    pub(crate) table: TableRecord,
     /// Depth of each column group: 0, or the one depth of these windows.
     pub(crate) depths: Vec<u8>,
     pub(crate) codes: Vec<u8>,
@@ -35,6 +36,10 @@ pub(crate) struct Job<'a> {
     pub(crate) name: &'a str,
     /// Shape and depths of each stage. Groups of depth 0 are left to the stages after it.
     pub(crate) layouts: Vec<StageLayout>,
+    /// Of each stage.
+    pub(crate) tables: &'a [Tables],
+    /// What another stage already holds of the transformed matrix.
+    pub(crate) low_rank: Option<&'a Product>,
     /// How much an error in each row matters next to one in the others; all alike if empty.
     pub(crate) row_importance: &'a [f32],
     /// Reads rows `first..` of the weight matrix (row-major, as many as fit) as f32.
@@ -55,11 +60,6 @@ pub(crate) struct StageCode<'a> {
     /// than what they stand for, by the share of the variance that is lost; the tier of a first stage of few
     /// bits is better without all of that shrinking.
     pub(crate) stretch: fn(u8) -> f32,
-}
-
-/// The table of windows of some depth.
-pub(crate) fn trellis_table(depth: u8) -> &'static Table {
-    Table::trained(depth, TRELLIS_WINDOW)
 }
 
 /// Encodes every job by LDLQ: columns in blocks of four, each block's path found by Viterbi, its
@@ -94,7 +94,12 @@ pub(crate) fn encode_site(
 
     let mut encoded: Vec<Vec<EncodedStage>> = jobs
         .iter()
-        .map(|job| job.layouts.iter().map(EncodedStage::empty).collect())
+        .map(|job| {
+            let stages = job.layouts.iter().zip(job.tables);
+            stages
+                .map(|(layout, tables)| EncodedStage::empty(layout, tables))
+                .collect()
+        })
         .collect();
     for (&(job, _), slot) in strips.iter().zip(done) {
         let strips = slot
@@ -105,25 +110,60 @@ pub(crate) fn encode_site(
             stage.extend(strip);
         }
     }
-    for windows in encoded.iter_mut().flatten().flat_map(|s| &mut s.windows) {
-        windows.codes.resize(windows.codes.len() + CODES_PADDING, 0);
+    encoded.iter_mut().flatten().for_each(EncodedStage::finish);
+    Ok(encoded)
+}
+
+/// Encodes a matrix of its own, without transform or feedback: `values` is `rows × padded columns`. The error is a row
+/// that is too large.
+pub(crate) fn encode_matrix(
+    cpu: &Cpu,
+    layout: &StageLayout,
+    values: &[f32],
+) -> Result<EncodedStage, usize> {
+    let width = layout.padded_cols();
+    let feedback = Feedback::none(width);
+    let code = StageCode {
+        feedback: &feedback,
+        stretch: |_| 1.0,
+    };
+    let mut encoded = EncodedStage::empty(layout, &Tables::Trellis);
+    for strip in 0..layout.tile_rows() {
+        let height = layout.tile_height(strip);
+        let first = strip * TILE_ROWS;
+        let stored = (layout.rows() - first).min(height);
+        let mut rows = values[first * width..(first + stored) * width].to_vec();
+        rows.resize(height * width, 0.0);
+        let importance = vec![1.0; height];
+        let tables = &Tables::Trellis;
+        let strip = encode_stage(cpu, &code, layout, tables, strip, &importance, &mut rows);
+        encoded.extend(strip.map_err(|row| first + row)?);
     }
+    encoded.finish();
     Ok(encoded)
 }
 
 impl EncodedStage {
     /// One without any rows yet.
-    fn empty(layout: &StageLayout) -> Self {
+    fn empty(layout: &StageLayout, tables: &Tables) -> Self {
         let windows = split_depths(layout.depths());
         Self {
             row_scales: Vec::with_capacity(layout.row_scales_len()),
             windows: windows
                 .map(|depths| EncodedWindows {
+                    table: table_record(tables, &depths),
                     depths,
                     codes: Vec::new(),
                     scales: Vec::new(),
                 })
                 .collect(),
+        }
+    }
+
+    /// Adds what follows the last row.
+    fn finish(&mut self) {
+        for windows in &mut self.windows {
+            windows.codes.resize(windows.codes.len() + CODES_PADDING, 0);
         }
     }
 
@@ -136,6 +176,28 @@ impl EncodedStage {
                 windows.scales.extend(&tile.scales);
             }
         }
+    }
+}
+
+/// The table of windows of some depth, and 0 elsewhere. Without any depth, it is not read.
+pub(crate) fn table_record(tables: &Tables, depths: &[u8]) -> TableRecord {
+    let table = match depths.iter().copied().max() {
+        None | Some(0) => tables.any(),
+        Some(depth) => tables.of(depth),
+    };
+    let levels = match table.split() {
+        Some(split) => Levels::Split {
+            a: split.a,
+            b: split.b,
+            a_sign_bit: split.a_sign_bit,
+            b_sign_bit: split.b_sign_bit,
+        },
+        None => Levels::Free(table.levels().to_vec()),
+    };
+    TableRecord {
+        depth: table.depth(),
+        window: table.window(),
+        levels,
     }
 }
 
@@ -163,6 +225,8 @@ mod tests {
     use crate::encode::{choose_transform, transform_hessian};
     use crate::progress::Silent;
     use crate::random::Random;
+
+    const TRELLIS: [Tables; 3] = [Tables::Trellis, Tables::Trellis, Tables::Trellis];
 
     /// Nearly Gaussian numbers.
     fn gaussian(count: usize, seed: u64) -> Vec<f32> {
@@ -210,7 +274,7 @@ mod tests {
             let depth = windows.depths.iter().copied().fold(0, u8::max);
             let decoded = reference::dequantize(&reference::Stage {
                 layout: &StageLayout::new(rows, width, &windows.depths).unwrap(),
-                table: trellis_table(depth),
+                table: Tables::Trellis.of(depth.max(1)),
                 codes: &windows.codes,
                 scales: &windows.scales,
                 row_scales: &stage.row_scales,
@@ -254,6 +318,8 @@ mod tests {
         let jobs = [Job {
             name: "test",
             layouts: layouts.clone(),
+            tables: &TRELLIS,
+            low_rank: None,
             row_importance: &[],
             rows: &read,
         }];
@@ -327,6 +393,8 @@ mod tests {
             let job = Job {
                 name: "up",
                 layouts: vec![StageLayout::new(rows, width, &[3]).unwrap()],
+                tables: &TRELLIS,
+                low_rank: None,
                 row_importance: &[],
                 rows: &read,
             };
@@ -454,6 +522,8 @@ mod tests {
             let job = Job {
                 name: "test",
                 layouts: vec![layout.clone()],
+                tables: &TRELLIS,
+                low_rank: None,
                 row_importance: importance,
                 rows: &|first: usize, out: &mut [f32]| {
                     out.copy_from_slice(&weights[first * width..][..out.len()]);

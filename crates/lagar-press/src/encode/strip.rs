@@ -1,12 +1,12 @@
 //! Encoding a strip of 256 rows: scales, error feedback and the trellis search.
 
 use lagar_codec::{
-    BLOCK_COLS, GROUP, MAX_DEPTH, StageLayout, TILE_ROWS, Table, pack_windows, scale_code,
-    scale_value,
+    BLOCK_COLS, GROUP, StageLayout, TILE_ROWS, Table, pack_windows, scale_code, scale_value,
 };
 use lagar_kernels::{Cpu, Encoder};
 
-use super::stage::{Job, SiteCode, StageCode, trellis_table};
+use super::stage::{Job, SiteCode, StageCode};
+use super::tables::Tables;
 use crate::PressError;
 
 /// Share of the largest group scale that a row scale leaves as headroom: error feedback makes
@@ -52,6 +52,9 @@ pub(super) fn encode_strip(
             &mut weights[..stored * width],
         );
     }
+    if let Some(low_rank) = job.low_rank {
+        low_rank.subtract(first, width, &mut weights[..stored * width]);
+    }
 
     // Padded rows matter as little as the least.
     let mut importance = match job.row_importance {
@@ -61,9 +64,9 @@ pub(super) fn encode_strip(
     let least = importance.iter().copied().fold(f32::INFINITY, f32::min);
     importance.resize(height, least);
     let mut stages = Vec::with_capacity(job.layouts.len());
-    for (code, layout) in code.stages.iter().zip(&job.layouts) {
+    for ((code, layout), tables) in code.stages.iter().zip(&job.layouts).zip(job.tables) {
         let importance = &importance[..];
-        let stage = encode_stage(cpu, code, layout, strip, importance, &mut weights);
+        let stage = encode_stage(cpu, code, layout, tables, strip, importance, &mut weights);
         stages.push(stage.map_err(|row| PressError::TooLarge {
             tensor: job.name.to_owned(),
             row: first + row,
@@ -74,10 +77,11 @@ pub(super) fn encode_strip(
 
 /// Encodes one stage of a strip: `weights`, `height × width`, become what the stage leaves of them. The
 /// error is a row that is too large.
-fn encode_stage(
+pub(super) fn encode_stage(
     cpu: &Cpu,
     code: &StageCode<'_>,
     layout: &StageLayout,
+    tables: &Tables,
     strip: usize,
     importance: &[f32],
     weights: &mut [f32],
@@ -86,7 +90,7 @@ fn encode_stage(
     let height = layout.tile_height(strip);
     let row_scales: Vec<u16> = weights
         .chunks_exact(width)
-        .map(|row| row_scale(row, layout.depths()))
+        .map(|row| row_scale(row, layout.depths(), tables))
         .collect();
     let overflows = |(row, &scale): (&[f32], &u16)| {
         !half::bf16::from_bits(scale).is_finite() || row.iter().any(|w| !w.is_finite())
@@ -99,7 +103,8 @@ fn encode_stage(
         cpu,
         code,
         layout,
-        table: trellis_table(MAX_DEPTH),
+        tables,
+        table: tables.any(),
         height,
         weights,
         row_scales: &row_scales,
@@ -125,11 +130,11 @@ fn encode_stage(
 
 /// The bf16 bits of a row's scale: the largest root mean square of its groups in units of their
 /// tables, with headroom.
-fn row_scale(row: &[f32], depths: &[u8]) -> u16 {
+fn row_scale(row: &[f32], depths: &[u8], tables: &Tables) -> u16 {
     let groups = row.chunks(GROUP).zip(depths);
     let largest = groups
         .filter(|(_, depth)| **depth > 0)
-        .map(|(group, &depth)| root_mean_square(group) / trellis_table(depth).sigma())
+        .map(|(group, &depth)| root_mean_square(group) / tables.of(depth).sigma())
         .fold(0.0, f32::max);
     half::bf16::from_f32(largest * HEADROOM).to_bits()
 }
@@ -153,8 +158,9 @@ struct StripEncoder<'a> {
     cpu: &'a Cpu,
     code: &'a StageCode<'a>,
     layout: &'a StageLayout,
+    tables: &'a Tables,
     /// That of the current group.
-    table: &'static Table,
+    table: &'a Table,
     height: usize,
     /// `height × width`, transformed.
     weights: &'a [f32],
@@ -188,7 +194,7 @@ impl StripEncoder<'_> {
             }
             return Tile::default();
         }
-        self.table = trellis_table(group.depth);
+        self.table = self.tables.of(group.depth);
         // Targets, a row for each column of the group: the weights and what feedback adds.
         let mut targets = vec![0f32; group.cols * height];
         for (c, column) in targets.chunks_exact_mut(height).enumerate() {

@@ -7,13 +7,15 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use lagar_format::os;
+use lagar_codec::PackedSparse;
+use lagar_format::{TableRecord, os};
 use serde::{Deserialize, Serialize};
 
+use super::low_rank::EncodedLowRank;
 use super::stage::EncodedStage;
 use crate::PressError;
 
-const MAGIC: &[u8; 8] = b"LAGARUN3";
+const MAGIC: &[u8; 8] = b"LAGARUN4";
 const HASH_LEN: u64 = 32;
 const HEADER_LIMIT: u64 = 1 << 26;
 
@@ -37,13 +39,67 @@ pub(crate) struct StoredSite {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredLinear {
     pub(crate) name: String,
-    /// First to last; as many as the press has stages.
-    pub(crate) stages: Vec<StoredStage>,
+    /// For each tier what it adds, a window stage first.
+    pub(crate) tiers: Vec<Vec<StoredTerm>>,
 }
 
-/// One stage of a pressed linear: see [`EncodedStage`].
+/// Something that a tier adds to a linear, before it is stored.
+#[derive(Debug)]
+pub(crate) enum EncodedTerm {
+    Window(EncodedStage),
+    Sparse(PackedSparse),
+    LowRank(EncodedLowRank),
+}
+
+/// The same, stored.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct StoredStage {
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StoredTerm {
+    Window(StoredWindow),
+    Sparse {
+        gap_bytes: u8,
+        counts: Span,
+        gaps: Span,
+        values: Span,
+    },
+    LowRank {
+        rank: usize,
+        v: StoredWindow,
+        u: StoredWindow,
+    },
+}
+
+impl StoredTerm {
+    fn spans(&mut self) -> Vec<&mut Span> {
+        match self {
+            Self::Window(stage) => stage.spans(),
+            Self::Sparse {
+                counts,
+                gaps,
+                values,
+                ..
+            } => vec![counts, gaps, values],
+            Self::LowRank { v, u, .. } => {
+                let mut spans = v.spans();
+                spans.extend(u.spans());
+                spans
+            }
+        }
+    }
+}
+
+impl StoredWindow {
+    fn spans(&mut self) -> Vec<&mut Span> {
+        let windows = self.windows.iter_mut();
+        let mut spans = vec![&mut self.row_scales];
+        spans.extend(windows.flat_map(|w| [&mut w.codes, &mut w.scales]));
+        spans
+    }
+}
+
+/// See [`EncodedStage`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredWindow {
     pub(crate) row_scales: Span,
     pub(crate) windows: Vec<StoredWindows>,
 }
@@ -51,6 +107,7 @@ pub(crate) struct StoredStage {
 /// The windows of one depth.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredWindows {
+    pub(crate) table: TableRecord,
     pub(crate) depths: Vec<u8>,
     pub(crate) codes: Span,
     pub(crate) scales: Span,
@@ -94,32 +151,53 @@ impl UnitBuilder {
         });
     }
 
-    /// Adds a linear to the last site.
-    pub(crate) fn linear(&mut self, name: &str, stages: Vec<EncodedStage>) {
-        let stages = stages
-            .into_iter()
-            .map(|stage| StoredStage {
-                row_scales: self.blob(stage.row_scales),
-                windows: stage
-                    .windows
-                    .into_iter()
-                    .map(|windows| StoredWindows {
-                        depths: windows.depths,
-                        codes: self.blob(windows.codes),
-                        scales: self.blob(windows.scales),
-                    })
-                    .collect(),
-            })
-            .collect();
+    /// Adds a linear to the last site: for each tier what it adds.
+    pub(crate) fn linear(&mut self, name: &str, tiers: Vec<Vec<EncodedTerm>>) {
+        let tiers = tiers.into_iter().map(|terms| {
+            let terms = terms.into_iter().map(|term| self.term(term));
+            terms.collect()
+        });
         let linear = StoredLinear {
+            tiers: tiers.collect(),
             name: name.to_owned(),
-            stages,
         };
         self.sites
             .last_mut()
             .expect("a site is started first")
             .linears
             .push(linear);
+    }
+
+    fn term(&mut self, term: EncodedTerm) -> StoredTerm {
+        match term {
+            EncodedTerm::Window(stage) => StoredTerm::Window(self.window(stage)),
+            EncodedTerm::Sparse(packed) => StoredTerm::Sparse {
+                gap_bytes: packed.gap_bytes,
+                counts: self.blob(packed.counts),
+                gaps: self.blob(packed.gaps),
+                values: self.blob(packed.values),
+            },
+            EncodedTerm::LowRank(EncodedLowRank { rank, v, u }) => StoredTerm::LowRank {
+                rank,
+                v: self.window(v),
+                u: self.window(u),
+            },
+        }
+    }
+
+    fn window(&mut self, stage: EncodedStage) -> StoredWindow {
+        let windows = stage.windows.into_iter();
+        StoredWindow {
+            row_scales: self.blob(stage.row_scales),
+            windows: windows
+                .map(|windows| StoredWindows {
+                    table: windows.table,
+                    depths: windows.depths,
+                    codes: self.blob(windows.codes),
+                    scales: self.blob(windows.scales),
+                })
+                .collect(),
+        }
     }
 
     /// Writes the unit under a temporary name, then renames it to `path`.
@@ -160,12 +238,9 @@ impl Unit {
         for site in &mut sites {
             site.permutation.offset += base;
             site.signs.offset += base;
-            for stage in site.linears.iter_mut().flat_map(|l| &mut l.stages) {
-                stage.row_scales.offset += base;
-                for windows in &mut stage.windows {
-                    windows.codes.offset += base;
-                    windows.scales.offset += base;
-                }
+            let terms = site.linears.iter_mut().flat_map(|l| &mut l.tiers);
+            for span in terms.flatten().flat_map(StoredTerm::spans) {
+                span.offset += base;
             }
         }
         Self {

@@ -2,7 +2,7 @@
 //! outputs by gradient.
 //!
 //! Codes stay as they are. A tier's model has, for every row of its matrices, a factor on the row's
-//! scale (one for the sum of the row's stages), and its vectors. Steps of Adam lower the divergence
+//! scale (one for the sum of the row's window stages; what sparse and low-rank stages hold stays), and its vectors. Steps of Adam lower the divergence
 //! from the original on windows of calibration text; other windows, held out, tell whether that helped,
 //! and the best values seen there are kept. Each tier's section has values of its own, as the format
 //! allows, so that refining one tier does not touch another.
@@ -135,7 +135,7 @@ impl Refine<'_> {
             if self.progress.cancelled() {
                 return Err(PressError::Interrupted);
             }
-            let mut gradient = parameters.gradient(self.cpu);
+            let mut gradient = parameters.gradient(self.cpu, &model);
             for &window in &batch {
                 match references.back(&model, window, &mut gradient) {
                     // What was found so far is no worse than what there was.

@@ -173,10 +173,11 @@ impl Parameters {
     }
 
     /// A gradient of nothing yet.
-    pub(super) fn gradient<'a>(&'a self, cpu: &'a Cpu) -> Gradient<'a> {
+    pub(super) fn gradient<'a>(&'a self, cpu: &'a Cpu, model: &'a Model) -> Gradient<'a> {
         let named = self.groups.iter().enumerate();
         Gradient {
             cpu,
+            model,
             places: named.map(|(at, group)| (group.name(), at)).collect(),
             groups: &self.groups,
             embedding: &self.embedding,
@@ -188,6 +189,7 @@ impl Parameters {
 /// Sums up the gradient of all parameters.
 pub(super) struct Gradient<'a> {
     cpu: &'a Cpu,
+    model: &'a Model,
     places: HashMap<&'a str, usize>,
     groups: &'a [Group],
     embedding: &'a str,
@@ -228,6 +230,17 @@ impl GradientObserver for Gradient<'_> {
             let sums = &mut self.sums[at];
             self.cpu
                 .add_column_dots(linear.dy, linear.y, linear.n, sums);
+            // Factors are on window stages: what others give has no part in their gradient.
+            let unscaled =
+                self.model
+                    .unscaled_products(self.cpu, linear.weight, linear.x, linear.n);
+            if let Some(y) = unscaled {
+                let mut dots = vec![0.0; sums.len()];
+                self.cpu.add_column_dots(linear.dy, &y, linear.n, &mut dots);
+                sums.iter_mut()
+                    .zip(&dots)
+                    .for_each(|(sum, dot)| *sum -= dot);
+            }
         }
     }
 
@@ -244,6 +257,12 @@ impl GradientObserver for Gradient<'_> {
             return;
         };
         let width = rows.len() / tokens.len();
+        let unscaled = self.model.unscaled_rows(self.cpu, self.embedding, tokens);
+        let scaled: Option<Vec<f32>> = unscaled.map(|unscaled| {
+            let pairs = rows.iter().zip(&unscaled);
+            pairs.map(|(row, unscaled)| row - unscaled).collect()
+        });
+        let rows = scaled.as_deref().unwrap_or(rows);
         let rows = rows.chunks_exact(width).zip(drows.chunks_exact(width));
         for (token, (row, drow)) in tokens.iter().zip(rows) {
             let dot: f32 = row.iter().zip(drow).map(|(x, g)| x * g).sum();

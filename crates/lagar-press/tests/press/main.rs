@@ -7,6 +7,7 @@ mod export;
 mod folders;
 mod learning;
 mod quality;
+mod recipes;
 mod refine;
 mod refusals;
 mod support;

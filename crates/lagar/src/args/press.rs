@@ -2,6 +2,8 @@
 
 use super::tiers::{Size, StageTier, Tiers};
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use lagar_press::Recipe;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -19,6 +21,7 @@ Examples:
   lagar press Qwen3-0.6B -o qwen.lagar --size 250MB
   lagar press Qwen3-0.6B -o qwen.lagar --quality 0.02
   lagar press Qwen3-0.6B -o qwen.lagar --tiers 2,1,1+exact
+  lagar press Qwen3-0.6B -o qwen.lagar --recipe ternary --bpw 2.8
   lagar press Qwen3-0.6B -o qwen.lagar --resume    go on after an interruption")]
 pub(crate) struct PressArgs {
     /// The original model: a Hugging Face checkpoint folder
@@ -37,6 +40,16 @@ pub(crate) struct PressArgs {
     /// `exact` alone holds nothing else. [default: 2,2+exact]
     #[arg(long, value_name = "BITS,…[+exact]")]
     pub(crate) tiers: Option<Tiers>,
+
+    /// Which kinds of stage the first tier has
+    ///
+    /// xbit: trellis codes. tiers: the same, by the name of its usual shape, 2,2+exact. codebook: levels fitted to each tensor,
+    /// without a trellis; 4 bits unless --bits says otherwise. ternary: two codes of levels -1, 0 and 1, and single weights of
+    /// large effect as they are, in 3 bits for each parameter of the whole file unless --bpw or --size says otherwise.
+    /// eigen: a low-rank product where it pays, and trellis codes of 3 bits for what it leaves. Tiers after the first have
+    /// trellis codes with every recipe. [default: xbit]
+    #[arg(long, value_name = "NAME", value_parser = recipe())]
+    pub(crate) recipe: Option<Recipe>,
 
     /// The tier that matters most: earlier stages are made so that it comes out well
     ///
@@ -109,4 +122,9 @@ pub(crate) struct PressArgs {
     /// Check everything and say what would be written, but write nothing
     #[arg(long, conflicts_with = "resume")]
     pub(crate) dry_run: bool,
+}
+
+/// A recipe by its name.
+fn recipe() -> impl TypedValueParser<Value = Recipe> {
+    PossibleValuesParser::new(Recipe::ALL.map(Recipe::name)).try_map(|name| name.parse::<Recipe>())
 }

@@ -11,7 +11,9 @@ use crate::machine;
 use crate::terminal::{self, Reporter, bytes, count, duration};
 use anyhow::{Context as _, bail};
 use lagar_engine::{Checkpoint, EngineError, Model, ModelOptions};
-use lagar_press::{MeasuredText, Measurement, PressError, PressOptions, Request, StageBits, Task};
+use lagar_press::{
+    MeasuredText, Measurement, PressError, PressOptions, Recipe, Request, StageBits, Task,
+};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -54,6 +56,7 @@ struct Measured {
 struct Plan {
     architecture: String,
     parameters: u64,
+    recipe: &'static str,
     tiers: String,
     calibration_tokens: usize,
     checkpoint_bytes: u64,
@@ -183,6 +186,14 @@ fn measured_on(measurement: &Measurement) -> String {
 
 /// The options with the stages that the arguments ask for.
 fn tiers(args: &PressArgs) -> anyhow::Result<PressOptions> {
+    let recipe = args.recipe.unwrap_or_default();
+    if recipe == Recipe::Tiers && args.bits.is_some() {
+        return Err(exit::fault(
+            Fault::Usage,
+            "--bits makes one tier, and --recipe tiers several: write their bits as in --tiers 2,2+exact",
+        ));
+    }
+    let default = PressOptions::default().with_recipe(recipe);
     let mut options = match (&args.tiers, args.bits) {
         (Some(_), Some(_)) => {
             return Err(exit::fault(
@@ -191,12 +202,12 @@ fn tiers(args: &PressArgs) -> anyhow::Result<PressOptions> {
                  every stage there (--tiers 4+exact); with --bits alone, the file has one tier and no exact section",
             ));
         }
-        (Some(tiers), None) => PressOptions::default().with_stages(tiers.bits.clone(), tiers.exact),
-        (None, Some(bits)) => PressOptions::default().with_tiers(&[bits], false),
-        (None, None) => PressOptions::default(),
+        (Some(tiers), None) => default.with_stages(tiers.bits.clone(), tiers.exact),
+        (None, Some(bits)) => default.with_tiers(&[bits], false),
+        (None, None) => default,
     };
     let target = target(args)?;
-    if target.is_some() && args.tiers.is_none() {
+    if target.is_some() && args.tiers.is_none() && recipe != Recipe::Tiers {
         options = options.with_tiers(&[2], false);
     }
     options.primary = args.primary.map(StageTier::position);
@@ -226,7 +237,10 @@ fn tiers(args: &PressArgs) -> anyhow::Result<PressOptions> {
         };
         *stage = target;
     }
-    Ok(options)
+    match options.check_recipe() {
+        Err(error) => Err(exit::fault(Fault::Usage, format!("--{error}"))),
+        Ok(()) => Ok(options),
+    }
 }
 
 /// The questions of `--cost`; none for all text.
@@ -412,7 +426,8 @@ fn dry_run(
     let plan = Plan {
         architecture: model.spec().architecture.clone(),
         parameters,
-        tiers: options.recipe(),
+        recipe: options.recipe.name(),
+        tiers: options.stages(),
         calibration_tokens,
         checkpoint_bytes,
         weight_bytes: weight_bytes(options, parameters, checkpoint_bytes),
@@ -421,12 +436,13 @@ fn dry_run(
         return terminal::print_json(&plan);
     }
     terminal::print(&format!(
-        "{}: {} parameters, {} in {}\nwould be pressed with --tiers {} and {} tokens of calibration text\n\
+        "{}: {} parameters, {} in {}\nwould be pressed with --recipe {} --tiers {} and {} tokens of calibration text\n\
          into {}{}; nothing was written\n",
         terminal::escape(&plan.architecture),
         count(plan.parameters),
         bytes(plan.checkpoint_bytes),
         terminal::escape(&args.checkpoint.to_string_lossy()),
+        plan.recipe,
         plan.tiers,
         plan.calibration_tokens,
         terminal::escape(&args.output.to_string_lossy()),

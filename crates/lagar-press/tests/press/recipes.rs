@@ -1,0 +1,168 @@
+//! Recipes: which stages a file gets, and that everything else works with them.
+
+use std::fs;
+use std::path::Path;
+
+use lagar_engine::{Model, ModelOptions};
+use lagar_format::{Body, Container, Levels, Limits, Stage};
+use lagar_press::{PressError, PressOptions, Recipe, Silent, StageBits, restore};
+
+use crate::support::{cpu, fixture, novels, press_quietly, press_with, quick};
+
+const OTHERS: [Recipe; 3] = [Recipe::Codebook, Recipe::Ternary, Recipe::Eigen];
+
+fn options(recipe: Recipe, tiers: &[u8], exact: bool) -> PressOptions {
+    let options = quick(2).with_recipe(recipe);
+    options.with_tiers(tiers, exact)
+}
+
+fn stages(file: &Path) -> (Container, Vec<Vec<Stage>>) {
+    let container = Container::open(file, &Limits::default()).unwrap();
+    let tensors = container.index().tensors.iter();
+    let stages = tensors.filter_map(|tensor| match &tensor.body {
+        Body::Linear { stages, .. } => Some(stages.clone()),
+        _ => None,
+    });
+    let stages = stages.collect();
+    (container, stages)
+}
+
+/// The original comes back bit for bit from around what sparse stages and fitted tables predict, after refinement, and the
+/// bytes of the file do not depend on the threads.
+#[test]
+fn every_recipe_restores_the_original_at_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["llama2", "qwen3"] {
+        for recipe in OTHERS {
+            for tiers in [&[2][..], &[2, 2]] {
+                let files = [1, 3].map(|threads| {
+                    let file = folder.path().join(format!("{name}-{threads}.lagar"));
+                    let options = options(recipe, tiers, true);
+                    press_with(&fixture(name), &file, options, threads, false, &Silent).unwrap();
+                    fs::read(file).unwrap()
+                });
+                assert!(files[0] == files[1], "{name}, {recipe}");
+                let file = folder.path().join(format!("{name}-1.lagar"));
+                let restored = folder
+                    .path()
+                    .join(format!("{name}-{recipe}-{}", tiers.len()));
+                restore(&cpu(2), &file, &restored, &Silent).unwrap();
+                for entry in fs::read_dir(fixture(name)).unwrap() {
+                    let entry = entry.unwrap();
+                    if entry.path().extension().is_some_and(|e| e == "safetensors") {
+                        let back = fs::read(restored.join(entry.file_name())).unwrap();
+                        assert!(back == fs::read(entry.path()).unwrap(), "{name}, {recipe}");
+                    }
+                }
+                let (container, _) = stages(&file);
+                assert_eq!(container.index().settings["recipe"], recipe.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_codebook_has_a_table_of_its_own_for_each_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.lagar");
+    press_quietly(
+        &fixture("llama2"),
+        &file,
+        options(Recipe::Codebook, &[4], false),
+    );
+    let (container, stages) = stages(&file);
+    let tables = &container.index().tables;
+    assert_eq!(tables.len(), stages.len());
+    for table in tables {
+        assert_eq!((table.depth, table.window), (4, 4));
+        assert!(matches!(&table.levels, Levels::Free(levels) if levels.len() == 16));
+    }
+}
+
+/// Three levels, and single weights beside them.
+#[test]
+fn ternary_files_have_three_levels_and_single_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.lagar");
+    press_quietly(&novels(), &file, options(Recipe::Ternary, &[2], false));
+    let (container, all) = stages(&file);
+    for stages in all {
+        let [
+            Stage::Window(first),
+            Stage::Window(second),
+            Stage::Sparse(sparse),
+        ] = &stages[..]
+        else {
+            panic!("{stages:?}");
+        };
+        for window in [first, second] {
+            let Levels::Split { a, b, .. } = &container.index().tables[window.table].levels else {
+                panic!("a free table");
+            };
+            assert!(a.iter().chain(b).all(|half| half.abs() == 1));
+        }
+        assert!(container.index().parts[sparse.values].bytes > 0);
+    }
+}
+
+/// At most what was asked for, and not half a percent less.
+#[test]
+fn recipes_keep_to_a_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.lagar");
+    for (recipe, target) in [
+        (Recipe::Codebook, 3.3),
+        (Recipe::Ternary, 2.7),
+        (Recipe::Ternary, 3.0),
+        (Recipe::Eigen, 2.56),
+    ] {
+        let options = quick(2).with_recipe(recipe);
+        let options = options.with_stages(vec![StageBits::FileBits(target)], false);
+        press_quietly(&novels(), &file, options);
+        let model = Model::open(&file, None, &ModelOptions::default()).unwrap();
+        let found = 8.0 * model.file_bytes() as f64 / model.parameters() as f64;
+        assert!(
+            found <= target && found > 0.995 * target,
+            "{recipe}: {found} of {target}"
+        );
+    }
+}
+
+#[test]
+fn stages_that_a_recipe_cannot_make_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.lagar");
+    let refused = |recipe: Recipe, stages: &[StageBits]| {
+        let options = quick(2)
+            .with_recipe(recipe)
+            .with_stages(stages.to_vec(), true);
+        let error = press_with(&fixture("llama2"), &file, options, 1, false, &Silent);
+        let error = error.unwrap_err();
+        assert!(matches!(error, PressError::Recipe { .. }), "{error}");
+    };
+    for recipe in OTHERS {
+        refused(recipe, &[]);
+    }
+    refused(Recipe::Ternary, &[StageBits::Depth(3)]);
+    refused(Recipe::Ternary, &[StageBits::Average(2.5)]);
+    refused(
+        Recipe::Ternary,
+        &[StageBits::Depth(2), StageBits::FileBits(5.0)],
+    );
+    assert!(!file.exists());
+}
+
+/// Another recipe is another press.
+#[test]
+fn unfinished_work_of_another_recipe_is_not_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.lagar");
+    let press = |recipe, resume, progress: &dyn lagar_press::Progress| {
+        let options = options(recipe, &[2], false);
+        press_with(&fixture("llama2"), &file, options, 1, resume, progress)
+    };
+    press(Recipe::Ternary, false, &crate::support::StopAfter::new(12)).unwrap_err();
+    let error = press(Recipe::Codebook, true, &Silent).unwrap_err();
+    assert!(matches!(error, PressError::Mismatch { .. }), "{error}");
+    press(Recipe::Ternary, true, &Silent).unwrap();
+}
