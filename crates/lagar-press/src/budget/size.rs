@@ -6,7 +6,7 @@ use lagar_format::{Exact, ExactBody, Segment, SourceFile, Writer};
 
 use super::Request;
 use crate::encode::{
-    Span, StoredLinear, StoredSite, StoredStage, StoredWindows, Unit, split_depths,
+    Loss, Span, StoredLinear, StoredSite, StoredStage, StoredWindows, Unit, split_depths,
 };
 use crate::pressing::{permutation_bytes, sign_bytes};
 use crate::{PressError, assemble};
@@ -108,6 +108,7 @@ fn linear(
         Ok(StoredStage {
             row_scales: span(layout.row_scales_len()),
             windows: windows.collect::<Result<_, PressError>>()?,
+            loss: Loss::default(),
         })
     };
     let stages = depths.of(&name, groups).into_iter().map(stage);

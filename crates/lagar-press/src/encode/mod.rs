@@ -3,6 +3,7 @@
 mod feedback;
 mod hessian;
 mod importance;
+mod loss;
 mod stage;
 mod strip;
 mod unit;
@@ -10,6 +11,7 @@ mod unit;
 pub(crate) use feedback::Feedback;
 pub(crate) use hessian::{Hessians, choose_transform, transform_hessian};
 pub(crate) use importance::of_tokens;
+pub(crate) use loss::Loss;
 pub(crate) use stage::{Job, SiteCode, StageCode, encode_site, split_depths, trellis_table};
 pub(crate) use unit::{
     Span, StoredLinear, StoredSite, StoredStage, StoredWindows, Unit, UnitBuilder,

@@ -6,6 +6,7 @@ use lagar_codec::{
 };
 use lagar_kernels::{Cpu, Encoder};
 
+use super::loss::{Before, Loss};
 use super::stage::{Job, SiteCode, StageCode, trellis_table};
 use crate::PressError;
 
@@ -21,6 +22,8 @@ pub(super) struct Strip {
     pub(super) row_scales: Vec<u8>,
     /// For each group, its tile and its scales; nothing in those of depth 0.
     pub(super) groups: Vec<Tile>,
+    /// What this stage and those before it lose.
+    pub(super) loss: Loss,
 }
 
 #[derive(Default)]
@@ -60,14 +63,18 @@ pub(super) fn encode_strip(
     };
     let least = importance.iter().copied().fold(f32::INFINITY, f32::min);
     importance.resize(height, least);
+    let measure = code.least_damped();
+    let before = Before::new(cpu, measure, &weights[..stored * width], stored);
     let mut stages = Vec::with_capacity(job.layouts.len());
     for (code, layout) in code.stages.iter().zip(&job.layouts) {
         let importance = &importance[..];
         let stage = encode_stage(cpu, code, layout, strip, importance, &mut weights);
-        stages.push(stage.map_err(|row| PressError::TooLarge {
+        let mut stage = stage.map_err(|row| PressError::TooLarge {
             tensor: job.name.to_owned(),
             row: first + row,
-        })?);
+        })?;
+        stage.loss = before.loss(cpu, measure, &weights[..stored * width]);
+        stages.push(stage);
     }
     Ok(stages)
 }
@@ -120,6 +127,7 @@ fn encode_stage(
     Ok(Strip {
         row_scales: row_scales.iter().flat_map(|s| s.to_le_bytes()).collect(),
         groups,
+        loss: Loss::default(),
     })
 }
 

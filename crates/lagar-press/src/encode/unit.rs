@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use lagar_format::os;
 use serde::{Deserialize, Serialize};
 
+use super::loss::Loss;
 use super::stage::EncodedStage;
 use crate::PressError;
 
-const MAGIC: &[u8; 8] = b"LAGARUN3";
+const MAGIC: &[u8; 8] = b"LAGARUN4";
 const HASH_LEN: u64 = 32;
 const HEADER_LIMIT: u64 = 1 << 26;
 
@@ -46,6 +47,7 @@ pub(crate) struct StoredLinear {
 pub(crate) struct StoredStage {
     pub(crate) row_scales: Span,
     pub(crate) windows: Vec<StoredWindows>,
+    pub(crate) loss: Loss,
 }
 
 /// The windows of one depth.
@@ -99,6 +101,7 @@ impl UnitBuilder {
         let stages = stages
             .into_iter()
             .map(|stage| StoredStage {
+                loss: stage.loss,
                 row_scales: self.blob(stage.row_scales),
                 windows: stage
                     .windows
