@@ -25,7 +25,9 @@ mod refine;
 mod restore;
 mod source;
 mod stream;
+mod tensors;
 
+pub use budget::Sensitivity;
 pub use error::PressError;
 pub use evaluate::{
     Answer, Comparison, Evaluation, EvaluationOptions, Evaluations, Example, PositionRange,
@@ -40,3 +42,4 @@ pub use refine::{MOST_EFFORT, Refinement};
 pub use restore::{
     Damage, Difference, Differs, Restored, TierState, Verification, restore, restore_tensor, verify,
 };
+pub use tensors::{PressedStage, PressedTensor};

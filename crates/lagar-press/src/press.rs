@@ -18,6 +18,7 @@ use crate::partial::{Key, Partial};
 use crate::pressing::Pressing;
 use crate::refine::{Refine, Refinement};
 use crate::source::{check_weights, hash_files};
+use crate::tensors::{self, PressedTensor};
 use crate::{PressError, PressOptions, Progress, calibration, exact};
 
 /// What to press, and into what.
@@ -54,6 +55,8 @@ pub struct PressReport {
     pub refinements: Vec<Refinement>,
     /// What the tiers below `full` lose; none where there are none.
     pub measurement: Option<Measurement>,
+    /// What became of each tensor that has stages.
+    pub tensors: Vec<PressedTensor>,
     /// Wall-clock time.
     pub seconds: f64,
 }
@@ -183,6 +186,7 @@ pub fn press(
         resumed_units,
         refinements,
         measurement,
+        tensors: tensors::pressed(spec, &units, &depths),
         seconds: started.elapsed().as_secs_f64(),
     })
 }

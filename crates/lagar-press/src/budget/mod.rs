@@ -8,6 +8,7 @@
 mod allocate;
 mod costs;
 mod fisher;
+mod sensitivity;
 mod size;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use self::allocate::{DEPTHS, DISTORTION, Group, allocate};
 use self::costs::{Costs, GroupCost, LinearCosts};
 use self::fisher::Fisher;
+pub use self::sensitivity::Sensitivity;
 use crate::evaluate::Windows;
 use crate::partial::{Key, Partial};
 use crate::{PressError, PressOptions, Progress, STAGE_TIERS, StageBits};
@@ -39,6 +41,8 @@ pub(crate) struct Depths {
     others: Vec<u8>,
     /// Stage by stage.
     linears: BTreeMap<String, Vec<Vec<u8>>>,
+    /// Of the linears in `linears`.
+    sensitivities: BTreeMap<String, Sensitivity>,
 }
 
 impl Depths {
@@ -52,6 +56,20 @@ impl Depths {
                 .map(|&depth| vec![depth; groups])
                 .collect(),
         }
+    }
+
+    /// These of each stage everywhere.
+    fn everywhere(others: Vec<u8>) -> Self {
+        Self {
+            others,
+            linears: BTreeMap::new(),
+            sensitivities: BTreeMap::new(),
+        }
+    }
+
+    /// What was measured of a linear.
+    pub(crate) fn sensitivity(&self, weight: &str) -> Option<&Sensitivity> {
+        self.sensitivities.get(weight)
     }
 }
 
@@ -76,8 +94,7 @@ pub(crate) fn depths(request: &Request<'_>) -> Result<Depths, PressError> {
     };
     let tiers = &request.options.tiers;
     if let Some(others) = tiers.iter().map(fixed).collect() {
-        let linears = BTreeMap::new();
-        return Ok(Depths { others, linears });
+        return Ok(Depths::everywhere(others));
     }
     if let Some(known) = request.partial.read("depths")? {
         return Ok(known);
@@ -189,7 +206,10 @@ impl Budget<'_> {
                 *costs = DISTORTION.map(|d| left * d);
             }
         }
-        Ok(self.with(&chosen))
+        let lost: Vec<f64> = costs.iter().map(|left| left[0]).collect();
+        let mut depths = self.with(&chosen);
+        depths.sensitivities = sensitivity::of_linears(self.linears, &lost);
+        Ok(depths)
     }
 
     /// Depths of all groups, stage by stage, as those of linears.
@@ -203,7 +223,7 @@ impl Budget<'_> {
         });
         Depths {
             linears: linears.collect(),
-            others: vec![0; stages.len()],
+            ..Depths::everywhere(vec![0; stages.len()])
         }
     }
 
