@@ -28,7 +28,9 @@ mod restore;
 mod rounds;
 mod source;
 mod stream;
+mod tensors;
 
+pub use budget::Sensitivity;
 pub use error::PressError;
 pub use evaluate::{
     Answer, Comparison, Evaluation, EvaluationOptions, Evaluations, Example, PositionRange,
@@ -44,3 +46,4 @@ pub use refine::{MOST_EFFORT, Refinement};
 pub use restore::{
     Damage, Difference, Differs, Restored, TierState, Verification, restore, restore_tensor, verify,
 };
+pub use tensors::{PressedStage, PressedTensor};

@@ -21,6 +21,10 @@ const CONTEXT: usize = 512;
 pub struct Measurement {
     /// Name of each tier and its mean divergence from the original, Σ p log(p/q), nats.
     pub kl_mean: Vec<(String, f64)>,
+    /// Name of each tier and its perplexity.
+    pub perplexity: Vec<(String, f64)>,
+    /// The original's perplexity.
+    pub original_perplexity: f64,
     /// Scored positions.
     pub tokens: usize,
     /// The text.
@@ -58,15 +62,20 @@ pub(crate) fn tiers(
         .map(|name| Model::open(file, Some(name), &ModelOptions::default()))
         .collect::<Result<Vec<_>, _>>()?;
     let models: Vec<&Model> = models.iter().collect();
-    let evaluations = evaluate_windows(cpu, &models, Some(original), &windows, progress)?.models;
+    let measured = evaluate_windows(cpu, &models, Some(original), &windows, progress)?;
+    let evaluations = measured.models;
+    let tiers = || {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .zip(&evaluations)
+    };
     let kl_mean = |e: &crate::Evaluation| e.reference.as_ref().map_or(0.0, |r| r.kl_mean);
     Ok(Measurement {
         tokens: evaluations.first().map_or(0, |e| e.tokens),
-        kl_mean: names
-            .iter()
-            .zip(&evaluations)
-            .map(|(name, evaluation)| ((*name).to_owned(), kl_mean(evaluation)))
-            .collect(),
+        kl_mean: tiers().map(|(name, e)| (name, kl_mean(e))).collect(),
+        perplexity: tiers().map(|(name, e)| (name, e.perplexity())).collect(),
+        original_perplexity: measured.reference.map_or(f64::NAN, |e| e.perplexity()),
         text,
     })
 }

@@ -16,6 +16,7 @@ use crate::partial::{Key, Partial};
 use crate::refine::Refinement;
 use crate::rounds::{Made, Rounds};
 use crate::source::{check_weights, hash_files};
+use crate::tensors::PressedTensor;
 use crate::{PressError, PressOptions, Progress, Task, calibration, exact};
 
 /// What to press, and into what.
@@ -55,6 +56,8 @@ pub struct PressReport {
     pub refinements: Vec<Refinement>,
     /// What the tiers below `full` lose; none where there are none.
     pub measurement: Option<Measurement>,
+    /// What became of each tensor that has stages.
+    pub tensors: Vec<PressedTensor>,
     /// Wall-clock time.
     pub seconds: f64,
 }
@@ -152,6 +155,7 @@ pub fn press(
         mut file_bytes,
         refinements,
         measurement,
+        tensors,
     } = rounds.run()?;
     let mut resumed_units = rounds.resumed.get();
 
@@ -176,6 +180,7 @@ pub fn press(
         resumed_units,
         refinements,
         measurement,
+        tensors,
         seconds: started.elapsed().as_secs_f64(),
     })
 }

@@ -234,13 +234,14 @@ impl Pressing<'_> {
         let jobs: Vec<Job<'_>> = tensors
             .iter()
             .zip(&prepared)
-            .zip(&left)
-            .map(|((tensor, prepared), rows)| Job {
+            .zip(readers.iter().zip(&left))
+            .map(|((tensor, prepared), (original, rows))| Job {
                 name: tensor.name(),
                 layouts: prepared.layouts.clone(),
                 tables: &prepared.tables,
                 low_rank: prepared.product.as_ref(),
                 row_importance: row_importance(tensor.name()),
+                original,
                 rows,
             })
             .collect();

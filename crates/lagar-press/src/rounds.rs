@@ -20,6 +20,7 @@ use crate::partial::{Key, Partial};
 use crate::press::read_back;
 use crate::pressing::Pressing;
 use crate::refine::{Refine, Refinement, Sample};
+use crate::tensors::{self, PressedTensor};
 use crate::{PressError, Progress, Request, assemble};
 
 /// Files that are pressed at most to find one that has some divergence.
@@ -55,6 +56,7 @@ pub(crate) struct Made {
     pub(crate) file_bytes: u64,
     pub(crate) refinements: Vec<Refinement>,
     pub(crate) measurement: Option<Measurement>,
+    pub(crate) tensors: Vec<PressedTensor>,
 }
 
 impl Rounds<'_> {
@@ -181,7 +183,7 @@ impl Rounds<'_> {
     fn finish(&self, budget: &Budget, round: usize) -> Result<Made, PressError> {
         let partial = self.partial.in_round(round);
         let again = self.made.borrow().contains(&round);
-        let mut file_bytes = self.base(budget, &partial)?;
+        let (mut file_bytes, tensors) = self.base(budget, &partial)?;
         let base = self.partial.base();
         let refine = Refine {
             cpu: self.cpu,
@@ -213,11 +215,17 @@ impl Rounds<'_> {
             file_bytes,
             refinements,
             measurement,
+            tensors,
         })
     }
 
-    /// Codes everything, assembles the tiers below `full` and reads them back. Gives their length.
-    fn base(&self, budget: &Budget, partial: &Partial) -> Result<u64, PressError> {
+    /// Codes everything, assembles the tiers below `full` and reads them back. Gives their length and what
+    /// became of the tensors.
+    fn base(
+        &self,
+        budget: &Budget,
+        partial: &Partial,
+    ) -> Result<(u64, Vec<PressedTensor>), PressError> {
         let spec = self.model.spec();
         let tokens = self.windows.iter().flatten();
         let mut pressing = Pressing {
@@ -242,7 +250,8 @@ impl Rounds<'_> {
         if self.made.borrow_mut().insert(partial.round()) {
             self.resumed.update(|resumed| resumed + pressing.resumed);
         }
-        Ok(file_bytes)
+        let tensors = tensors::pressed(spec, &units, &budget.depths);
+        Ok((file_bytes, tensors))
     }
 }
 

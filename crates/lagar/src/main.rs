@@ -1,7 +1,7 @@
 //! The command line of lagar: the only crate that prints, reads the environment or ends the process.
 //!
 //! `args` parses, `commands` does the work through the library crates, `terminal` is everything a
-//! person sees, and `exit` alone decides the exit code.
+//! person sees there, `page` what pages are made of, and `exit` alone decides the exit code.
 
 mod args;
 mod commands;
@@ -10,6 +10,7 @@ mod defect;
 mod exit;
 mod interrupt;
 mod machine;
+mod page;
 mod terminal;
 
 use clap::Parser;

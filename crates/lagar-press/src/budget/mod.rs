@@ -11,6 +11,7 @@ mod costs;
 mod fisher;
 mod learn;
 mod outliers;
+mod sensitivity;
 mod size;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use self::costs::{Costs, GroupCost, LinearCosts};
 use self::fisher::Fisher;
 pub(crate) use self::learn::Learning;
 use self::learn::Shares;
+pub use self::sensitivity::Sensitivity;
 use crate::evaluate::{Example, Windows};
 use crate::partial::{Key, Partial};
 use crate::recipe::{Pass, Recipe, TERNARY_OUTLIERS};
@@ -58,6 +60,8 @@ pub(crate) struct Depths {
     pub(crate) outliers: f64,
     /// Ranks of low-rank stages that the budget counts on; others are chosen as they are made.
     pub(crate) ranks: BTreeMap<String, usize>,
+    /// Of the linears in `linears`.
+    sensitivities: BTreeMap<String, Sensitivity>,
 }
 
 impl Depths {
@@ -71,6 +75,22 @@ impl Depths {
                 .map(|&depth| vec![depth; groups])
                 .collect(),
         }
+    }
+
+    /// These of each stage everywhere.
+    fn everywhere(others: Vec<u8>) -> Self {
+        Self {
+            others,
+            linears: BTreeMap::new(),
+            outliers: TERNARY_OUTLIERS,
+            ranks: BTreeMap::new(),
+            sensitivities: BTreeMap::new(),
+        }
+    }
+
+    /// What was measured of a linear.
+    pub(crate) fn sensitivity(&self, weight: &str) -> Option<&Sensitivity> {
+        self.sensitivities.get(weight)
     }
 }
 
@@ -131,12 +151,7 @@ impl Budget {
         let tiers = &request.options.tiers;
         if let Some(others) = tiers.iter().map(fixed).collect() {
             return Ok(Self {
-                depths: Depths {
-                    others,
-                    linears: BTreeMap::new(),
-                    outliers: TERNARY_OUTLIERS,
-                    ranks: BTreeMap::new(),
-                },
+                depths: Depths::everywhere(others),
                 bits: None,
                 linears: Vec::new(),
             });
@@ -370,7 +385,10 @@ impl Division<'_> {
                 *costs = recipe.distortion(stage + 1).map(|d| left * d);
             }
         }
-        Ok(self.with(&chosen))
+        let lost: Vec<f64> = costs.iter().map(|left| left[0]).collect();
+        let mut depths = self.with(&chosen);
+        depths.sensitivities = sensitivity::of_linears(self.linears, &lost);
+        Ok(depths)
     }
 
     /// Depths of all groups, stage by stage, as those of linears.
@@ -384,13 +402,12 @@ impl Division<'_> {
         });
         Depths {
             linears: linears.collect(),
-            others: vec![0; stages.len()],
-            outliers: 0.0,
             ranks: self
                 .linears
                 .iter()
                 .map(|linear| (linear.weight.clone(), linear.rank))
                 .collect(),
+            ..Depths::everywhere(vec![0; stages.len()])
         }
     }
 

@@ -1,7 +1,5 @@
 //! A length of the file for recipes whose codes have a fixed depth: single weights take what is left.
 
-use std::collections::BTreeMap;
-
 use super::{Depths, Request, size, target_bytes};
 use crate::recipe::TERNARY_BITS;
 use crate::{PressError, STAGE_TIERS, StageBits};
@@ -16,17 +14,13 @@ pub(super) fn to_size(request: &Request<'_>) -> Result<Depths, PressError> {
     let tiers = &request.options.tiers;
     let parameters = request.model.parameters();
     let target = target_bytes(&tiers[0], parameters).expect("a first stage with a size");
+    let depths = |bits: &StageBits| match bits {
+        StageBits::Depth(depth) => *depth,
+        _ => TERNARY_BITS,
+    };
     let with = |outliers: f64| Depths {
-        others: tiers
-            .iter()
-            .map(|bits| match bits {
-                StageBits::Depth(depth) => *depth,
-                _ => TERNARY_BITS,
-            })
-            .collect(),
-        linears: BTreeMap::new(),
         outliers,
-        ranks: BTreeMap::new(),
+        ..Depths::everywhere(tiers.iter().map(depths).collect())
     };
     let length = |outliers: f64| Ok::<_, PressError>(size::tier_ends(request, &with(outliers))?[0]);
     let floor = length(0.0)?;

@@ -6,7 +6,7 @@ use lagar_format::{Exact, ExactBody, Segment, SourceFile, Writer};
 
 use super::Request;
 use crate::encode::{
-    Span, StoredLinear, StoredSite, StoredTerm, StoredWindow, StoredWindows, Tables, Unit,
+    Loss, Span, StoredLinear, StoredSite, StoredTerm, StoredWindow, StoredWindows, Tables, Unit,
     low_rank, outliers::Room, split_depths, table_record,
 };
 use crate::pressing::{permutation_bytes, sign_bytes};
@@ -148,6 +148,7 @@ fn window(
     Ok(StoredWindow {
         row_scales: span(StageLayout::new(rows, width, depths)?.row_scales_len()),
         windows: windows.collect::<Result<_, PressError>>()?,
+        loss: Loss::default(),
     })
 }
 

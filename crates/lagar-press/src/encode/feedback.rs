@@ -5,7 +5,7 @@
 //! `W_b + (W − Ŵ)_{<b} · M_{<b,b}`; what is then lost is `Σ_b e_b D_b e_bᵀ` with `e_b` the block's
 //! own rounding error (LDLQ of QuIP, arXiv 2307.13304, with blocks as in QuIP#, arXiv 2402.04396).
 
-use lagar_codec::BLOCK_COLS;
+use lagar_codec::{BLOCK_COLS, GROUP};
 use lagar_kernels::Cpu;
 
 use crate::PressError;
@@ -22,7 +22,22 @@ pub(crate) struct Feedback {
     /// For each block of four columns, the mean diagonal of `D`: what a squared error of 1 in one of its
     /// columns costs, once those after it make up for what they can.
     pivots: Vec<f32>,
+    /// For each block of four columns, its square of `D`.
+    squares: Vec<Square>,
+    /// What was added to the diagonal of `H`.
+    damping: f32,
 }
+
+/// A block of `D`, row by row.
+type Square = [f32; BLOCK_COLS * BLOCK_COLS];
+
+#[rustfmt::skip]
+const IDENTITY: Square = [
+    1.0, 0.0, 0.0, 0.0,
+    0.0, 1.0, 0.0, 0.0,
+    0.0, 0.0, 1.0, 0.0,
+    0.0, 0.0, 0.0, 1.0,
+];
 
 impl Feedback {
     /// Factors the symmetric `width × width` matrix `hessian`; `width` is a multiple of four.
@@ -50,7 +65,13 @@ impl Feedback {
             m[i * width + i] += damping * mean;
         }
         match factor(cpu, &mut m, width) {
-            Some(pivots) => Ok(Self { width, m, pivots }),
+            Some(squares) => Ok(Self {
+                width,
+                m,
+                pivots: squares.iter().map(mean_of_diagonal).collect(),
+                squares,
+                damping: damping * mean,
+            }),
             None => Err(PressError::Hessian {
                 what: what.to_owned(),
                 mean,
@@ -64,6 +85,8 @@ impl Feedback {
             width,
             m: vec![0.0; width * width],
             pivots: vec![1.0; width / BLOCK_COLS],
+            squares: vec![IDENTITY; width / BLOCK_COLS],
+            damping: 0.0,
         }
     }
 
@@ -91,10 +114,80 @@ impl Feedback {
             .collect()
     }
 
+    /// What was added to the diagonal of `H`.
+    pub(super) fn damping(&self) -> f32 {
+        self.damping
+    }
+
+    /// `tr(X H Xᵀ)` of a strip of rows, whose columns are given: `x[column · rows + row]`. The damping is taken
+    /// off again.
+    pub(super) fn quadratic(&self, cpu: &Cpu, x: &[f32], rows: usize) -> f64 {
+        let mut damped = 0.0;
+        for first in (0..self.width).step_by(GROUP) {
+            let cols = GROUP.min(self.width - first);
+            // X M, of which only blocks before a column's own count, and the unit diagonal.
+            let mut unit = vec![0f32; cols * cols];
+            for (k, row) in unit.chunks_exact_mut(cols).enumerate() {
+                let after = (k / BLOCK_COLS + 1) * BLOCK_COLS;
+                row[k] = 1.0;
+                row[after..].copy_from_slice(&self.from(first + k, first)[after..cols]);
+            }
+            let mut product = vec![0f32; cols * rows];
+            let own = &x[first * rows..];
+            cpu.gemm_tn(
+                &unit,
+                cols,
+                own,
+                rows,
+                &mut product,
+                rows,
+                cols,
+                rows,
+                cols,
+                1.0,
+            );
+            if first > 0 {
+                let m = self.from(0, first);
+                cpu.gemm_tn(
+                    m,
+                    self.width,
+                    x,
+                    rows,
+                    &mut product,
+                    rows,
+                    cols,
+                    rows,
+                    first,
+                    1.0,
+                );
+            }
+            let blocks = product.chunks_exact(BLOCK_COLS * rows);
+            for (block, square) in blocks.zip(&self.squares[first / BLOCK_COLS..]) {
+                for (at, &d) in square.iter().enumerate() {
+                    let [i, j] = [at / BLOCK_COLS, at % BLOCK_COLS].map(|c| &block[c * rows..]);
+                    damped += f64::from(d) * dot(&i[..rows], &j[..rows]);
+                }
+            }
+        }
+        let x = &x[..self.width * rows];
+        (damped - f64::from(self.damping) * dot(x, x)).max(0.0)
+    }
+
     /// `M[row][first_column..]` to the end of the matrix: rows are `width` apart.
     pub(crate) fn from(&self, row: usize, first_column: usize) -> &[f32] {
         &self.m[row * self.width + first_column..]
     }
+}
+
+/// A sum of products, in f64 and in order.
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
+    let products = a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b));
+    products.sum()
+}
+
+fn mean_of_diagonal(square: &Square) -> f32 {
+    let diagonal = square.iter().step_by(BLOCK_COLS + 1);
+    diagonal.sum::<f32>() / BLOCK_COLS as f32
 }
 
 fn mean_diagonal(hessian: &[f32], width: usize) -> f32 {
@@ -103,9 +196,9 @@ fn mean_diagonal(hessian: &[f32], width: usize) -> f32 {
 }
 
 /// Replaces the upper triangle of `a` by `M`; what is below the diagonal has no meaning.
-/// Returns the mean diagonals of the blocks of `D`; nothing if a pivot is not positive.
-fn factor(cpu: &Cpu, a: &mut [f32], n: usize) -> Option<Vec<f32>> {
-    let mut pivots = vec![0f32; n / BLOCK_COLS];
+/// Returns the blocks of `D`; nothing if a pivot is not positive.
+fn factor(cpu: &Cpu, a: &mut [f32], n: usize) -> Option<Vec<Square>> {
+    let mut squares = vec![Square::default(); n / BLOCK_COLS];
     let mut panel = vec![0f32; PANEL * n];
     let mut end = n;
     while end > 0 {
@@ -114,10 +207,11 @@ fn factor(cpu: &Cpu, a: &mut [f32], n: usize) -> Option<Vec<f32>> {
         let corner = factor_corner(a, n, start, size)?;
         for block in (0..size).step_by(BLOCK_COLS) {
             // D = U Uᵀ of the block's own square.
-            let rows =
-                (block..block + BLOCK_COLS).flat_map(|i| &corner[i * size + block..][..BLOCK_COLS]);
-            let trace: f64 = rows.map(|u| u * u).sum();
-            pivots[(start + block) / BLOCK_COLS] = (trace / BLOCK_COLS as f64) as f32;
+            let row = |i: usize| &corner[(block + i) * size + block..][..BLOCK_COLS];
+            squares[(start + block) / BLOCK_COLS] = std::array::from_fn(|at| {
+                let pairs = row(at / BLOCK_COLS).iter().zip(row(at % BLOCK_COLS));
+                pairs.map(|(a, b)| a * b).sum::<f64>() as f32
+            });
         }
         solve_panel(a, n, start, &corner, size, &mut panel);
         // Trailing update of the upper triangle: A[..start, ..start] -= P Pᵀ.
@@ -125,7 +219,7 @@ fn factor(cpu: &Cpu, a: &mut [f32], n: usize) -> Option<Vec<f32>> {
         normalise_blocks(a, n, start, &corner, size, &panel);
         end = start;
     }
-    Some(pivots)
+    Some(squares)
 }
 
 /// The upper triangular `U` with `U Uᵀ` = the corner `a[start.., start..]`, in f64.
@@ -283,6 +377,40 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// As `Σ x H xᵀ` says, for any damping; nothing is lost where the inputs are zero.
+    #[test]
+    fn the_quadratic_form_is_that_of_the_hessian_before_damping() {
+        let cpu = Cpu::new(Isa::best(), 2);
+        for (n, rows) in [(4, 1), (68, 16), (172, 5), (300, 20)] {
+            let h = hessian(n, n as u64);
+            let x: Vec<f32> = hessian(n, 9)
+                .iter()
+                .cycle()
+                .take(n * rows)
+                .copied()
+                .collect();
+            let mut expected = 0.0;
+            for r in 0..rows {
+                for i in 0..n {
+                    for j in 0..n {
+                        let product = x[i * rows + r] * x[j * rows + r];
+                        expected += f64::from(h[i * n + j]) * f64::from(product);
+                    }
+                }
+            }
+            for damping in [0.01, 0.1, 1.0] {
+                let feedback = Feedback::new(&cpu, h.clone(), n, damping, "test").unwrap();
+                let found = feedback.quadratic(&cpu, &x, rows);
+                assert!(
+                    (found / expected - 1.0).abs() < 1e-3,
+                    "{n} × {rows}, damping {damping}: {found} instead of {expected}"
+                );
+            }
+            let feedback = Feedback::new(&cpu, vec![0.0; n * n], n, 0.1, "test").unwrap();
+            assert!(feedback.quadratic(&cpu, &x, rows) < 1e-5 * dot(&x, &x));
         }
     }
 

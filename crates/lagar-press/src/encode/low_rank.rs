@@ -30,7 +30,7 @@ pub(crate) struct Product {
 }
 
 /// A low-rank stage.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct EncodedLowRank {
     pub(crate) rank: usize,
     pub(crate) v: EncodedStage,

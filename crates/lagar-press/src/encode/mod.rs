@@ -5,6 +5,7 @@ mod eigen;
 mod feedback;
 mod hessian;
 mod importance;
+mod loss;
 pub(crate) mod low_rank;
 pub(crate) mod outliers;
 mod stage;
@@ -15,6 +16,7 @@ mod unit;
 pub(crate) use feedback::Feedback;
 pub(crate) use hessian::{Hessians, choose_transform, transform_hessian};
 pub(crate) use importance::of_tokens;
+pub(crate) use loss::Loss;
 pub(crate) use stage::{
     EncodedStage, Job, SiteCode, StageCode, encode_site, split_depths, table_record,
 };

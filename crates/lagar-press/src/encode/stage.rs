@@ -7,6 +7,7 @@ use lagar_format::{Levels, TableRecord};
 use lagar_kernels::Cpu;
 
 use super::feedback::Feedback;
+use super::loss::Loss;
 use super::low_rank::Product;
 use super::strip::{Strip, encode_stage, encode_strip};
 use super::tables::Tables;
@@ -14,10 +15,12 @@ use crate::{PressError, Progress};
 
 /// What a stage of the press becomes: a window stage for each depth that occurs, lowest first. Their groups
 /// are disjoint, and they share their row scales.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct EncodedStage {
     pub(crate) row_scales: Vec<u8>,
     pub(crate) windows: Vec<EncodedWindows>,
+    /// What this stage and those before it lose.
+    pub(crate) loss: Loss,
 }
 
 /// The stored bytes of a window stage; lengths as [`StageLayout`] says.
@@ -43,6 +46,8 @@ pub(crate) struct Job<'a> {
     /// How much an error in each row matters next to one in the others; all alike if empty.
     pub(crate) row_importance: &'a [f32],
     /// Reads rows `first..` of the weight matrix (row-major, as many as fit) as f32.
+    pub(crate) original: &'a (dyn Fn(usize, &mut [f32]) + Sync),
+    /// The same without what a sparse stage holds of them.
     pub(crate) rows: &'a (dyn Fn(usize, &mut [f32]) + Sync),
 }
 
@@ -51,6 +56,15 @@ pub(crate) struct SiteCode<'a> {
     pub(crate) transform: &'a Transform,
     /// First to last: each codes what those before it leave.
     pub(crate) stages: &'a [StageCode<'a>],
+}
+
+impl SiteCode<'_> {
+    /// The feedback that knows the Hessian best.
+    pub(super) fn least_damped(&self) -> &Feedback {
+        let feedbacks = self.stages.iter().map(|stage| stage.feedback);
+        let least = feedbacks.min_by(|a, b| a.damping().total_cmp(&b.damping()));
+        least.expect("a press has a stage")
+    }
 }
 
 /// How one stage is coded.
@@ -157,6 +171,7 @@ impl EncodedStage {
                     scales: Vec::new(),
                 })
                 .collect(),
+            loss: Loss::default(),
         }
     }
 
@@ -168,6 +183,7 @@ impl EncodedStage {
     }
 
     fn extend(&mut self, strip: Strip) {
+        self.loss.add(&strip.loss);
         self.row_scales.extend(strip.row_scales);
         for windows in &mut self.windows {
             let groups = windows.depths.iter().zip(&strip.groups);
@@ -321,6 +337,7 @@ mod tests {
             tables: &TRELLIS,
             low_rank: None,
             row_importance: &[],
+            original: &read,
             rows: &read,
         }];
         let stages = encode_site(&cpu, &code, &jobs, &Silent).unwrap().remove(0);
@@ -368,6 +385,32 @@ mod tests {
         lost / all
     }
 
+    /// What is measured while coding is what a reader finds.
+    #[test]
+    fn the_reported_loss_is_that_of_the_decoded_weights() {
+        for (rows, width) in [(300, 172), (20, 260)] {
+            for bits in [&[3][..], &[2, 2], &[1, 1, 2]] {
+                let code = encode(rows, width, bits, 2);
+                let padded = width.next_multiple_of(4);
+                for (stage, sum) in code.stages.iter().zip(&code.sums) {
+                    let expected = loss(&code.hessian, &code.weights, sum, padded).sqrt();
+                    let found = stage.loss.relative_error();
+                    assert!((found / expected - 1.0).abs() < 1e-3, "{found} {expected}");
+                    let product = |a: &[f32], b: &[f32]| {
+                        let pairs = a.iter().zip(b);
+                        pairs
+                            .map(|(&a, &b)| f64::from(a) * f64::from(b))
+                            .sum::<f64>()
+                    };
+                    let expected = product(&code.weights, sum)
+                        / (product(sum, sum) * product(&code.weights, &code.weights)).sqrt();
+                    let found = stage.loss.weight_cosine();
+                    assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+                }
+            }
+        }
+    }
+
     /// Codes and scales of a group do not depend on the unit that weights are in, to the ends of
     /// what row scales can hold; beyond, the row is named.
     #[test]
@@ -396,6 +439,7 @@ mod tests {
                 tables: &TRELLIS,
                 low_rank: None,
                 row_importance: &[],
+                original: &read,
                 rows: &read,
             };
             encode_site(&cpu, &code, &[job], &Silent).map(|mut jobs| jobs.remove(0).remove(0))
@@ -519,15 +563,17 @@ mod tests {
                     stretch: |_| 1.0,
                 }],
             };
+            let read = |first: usize, out: &mut [f32]| {
+                out.copy_from_slice(&weights[first * width..][..out.len()]);
+            };
             let job = Job {
                 name: "test",
                 layouts: vec![layout.clone()],
                 tables: &TRELLIS,
                 low_rank: None,
                 row_importance: importance,
-                rows: &|first: usize, out: &mut [f32]| {
-                    out.copy_from_slice(&weights[first * width..][..out.len()]);
-                },
+                original: &read,
+                rows: &read,
             };
             let encoded = encode_site(&cpu, &code, &[job], &Silent).unwrap();
             let decoded = decode(&encoded[0][0], rows, width);

@@ -5,6 +5,7 @@ use lagar_codec::{
 };
 use lagar_kernels::{Cpu, Encoder};
 
+use super::loss::{Before, Loss};
 use super::stage::{Job, SiteCode, StageCode};
 use super::tables::Tables;
 use crate::PressError;
@@ -21,6 +22,8 @@ pub(super) struct Strip {
     pub(super) row_scales: Vec<u8>,
     /// For each group, its tile and its scales; nothing in those of depth 0.
     pub(super) groups: Vec<Tile>,
+    /// What this stage and those before it lose.
+    pub(super) loss: Loss,
 }
 
 #[derive(Default)]
@@ -41,17 +44,19 @@ pub(super) fn encode_strip(
     let height = layout.tile_height(strip);
     let first = strip * TILE_ROWS;
     let stored = (layout.rows() - first).min(height);
-    let mut weights = vec![0f32; height * width];
-    {
+    let transformed = |rows: &(dyn Fn(usize, &mut [f32]) + Sync)| {
         let mut original = vec![0f32; stored * layout.cols()];
-        (job.rows)(first, &mut original);
-        cpu.transform(
-            code.transform,
-            &original,
-            stored,
-            &mut weights[..stored * width],
-        );
-    }
+        rows(first, &mut original);
+        let mut weights = vec![0f32; height * width];
+        let own = &mut weights[..stored * width];
+        cpu.transform(code.transform, &original, stored, own);
+        weights
+    };
+    let measure = code.least_damped();
+    let mut original = transformed(job.original);
+    original.truncate(stored * width);
+    let before = Before::new(cpu, measure, original, stored);
+    let mut weights = transformed(job.rows);
     if let Some(low_rank) = job.low_rank {
         low_rank.subtract(first, width, &mut weights[..stored * width]);
     }
@@ -67,10 +72,12 @@ pub(super) fn encode_strip(
     for ((code, layout), tables) in code.stages.iter().zip(&job.layouts).zip(job.tables) {
         let importance = &importance[..];
         let stage = encode_stage(cpu, code, layout, tables, strip, importance, &mut weights);
-        stages.push(stage.map_err(|row| PressError::TooLarge {
+        let mut stage = stage.map_err(|row| PressError::TooLarge {
             tensor: job.name.to_owned(),
             row: first + row,
-        })?);
+        })?;
+        stage.loss = before.loss(cpu, measure, &weights[..stored * width]);
+        stages.push(stage);
     }
     Ok(stages)
 }
@@ -125,6 +132,7 @@ pub(super) fn encode_stage(
     Ok(Strip {
         row_scales: row_scales.iter().flat_map(|s| s.to_le_bytes()).collect(),
         groups,
+        loss: Loss::default(),
     })
 }
 

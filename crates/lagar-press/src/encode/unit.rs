@@ -11,6 +11,7 @@ use lagar_codec::PackedSparse;
 use lagar_format::{TableRecord, os};
 use serde::{Deserialize, Serialize};
 
+use super::loss::Loss;
 use super::low_rank::EncodedLowRank;
 use super::stage::EncodedStage;
 use crate::PressError;
@@ -52,7 +53,7 @@ pub(crate) enum EncodedTerm {
 }
 
 /// The same, stored.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum StoredTerm {
     Window(StoredWindow),
@@ -70,6 +71,12 @@ pub(crate) enum StoredTerm {
 }
 
 impl StoredTerm {
+    /// What it takes in a file.
+    pub(crate) fn bytes(&self) -> u64 {
+        let mut term = self.clone();
+        term.spans().into_iter().map(|span| span.bytes).sum()
+    }
+
     fn spans(&mut self) -> Vec<&mut Span> {
         match self {
             Self::Window(stage) => stage.spans(),
@@ -98,14 +105,15 @@ impl StoredWindow {
 }
 
 /// See [`EncodedStage`].
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct StoredWindow {
     pub(crate) row_scales: Span,
     pub(crate) windows: Vec<StoredWindows>,
+    pub(crate) loss: Loss,
 }
 
 /// The windows of one depth.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct StoredWindows {
     pub(crate) table: TableRecord,
     pub(crate) depths: Vec<u8>,
@@ -188,6 +196,7 @@ impl UnitBuilder {
     fn window(&mut self, stage: EncodedStage) -> StoredWindow {
         let windows = stage.windows.into_iter();
         StoredWindow {
+            loss: stage.loss,
             row_scales: self.blob(stage.row_scales),
             windows: windows
                 .map(|windows| StoredWindows {

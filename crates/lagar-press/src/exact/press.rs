@@ -120,6 +120,7 @@ pub(crate) fn press_alone(
         resumed_units,
         refinements: Vec::new(),
         measurement: None,
+        tensors: Vec::new(),
         seconds: started.elapsed().as_secs_f64(),
     })
 }

@@ -119,6 +119,12 @@ pub(crate) struct PressArgs {
     #[arg(long)]
     pub(crate) resume: bool,
 
+    /// Write no report about the press
+    ///
+    /// It is a page beside the file, FILE.html for FILE.lagar: where the bits went, and what is lost of each tensor.
+    #[arg(long)]
+    pub(crate) no_report: bool,
+
     /// Check everything and say what would be written, but write nothing
     #[arg(long, conflicts_with = "resume")]
     pub(crate) dry_run: bool,

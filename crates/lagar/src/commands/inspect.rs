@@ -6,6 +6,7 @@ use crate::exit::{Blame, Fault};
 use crate::terminal::{self, Align, Table, bytes, count, escape};
 use lagar_engine::Checkpoint;
 use lagar_format::{Body, Container, Index, Limits, LowRankStage, PartId, Stage, TensorRecord};
+use lagar_press::Measurement;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,29 +15,32 @@ use std::path::Path;
 #[derive(Debug, Serialize)]
 pub(crate) struct Inspection {
     /// Version of the `.lagar` format; null for a checkpoint.
-    format_version: Option<u32>,
-    architecture: String,
-    parameters: u64,
+    pub(super) format_version: Option<u32>,
+    pub(super) architecture: String,
+    pub(super) parameters: u64,
     file_bytes: u64,
     bits_per_parameter: f64,
     /// None in a checkpoint.
-    tiers: Vec<TierLine>,
+    pub(super) tiers: Vec<TierLine>,
     /// How the file was pressed; none in a checkpoint.
-    settings: BTreeMap<String, String>,
+    pub(super) settings: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tensors: Option<Vec<TensorLine>>,
 }
 
 #[derive(Debug, Serialize)]
-struct TierLine {
-    name: String,
+pub(super) struct TierLine {
+    pub(super) name: String,
     /// Length of the prefix that ends with this tier.
-    bytes: u64,
-    bits_per_parameter: f64,
+    pub(super) bytes: u64,
+    pub(super) bits_per_parameter: f64,
     complete: bool,
     /// Mean divergence from the original, where a press has just measured it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    kl_mean: Option<f64>,
+    pub(super) kl_mean: Option<f64>,
+    /// On the same text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) perplexity: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,6 +104,7 @@ impl Inspection {
                     bits_per_parameter: bits_per(bytes, index.parameters),
                     complete: tier < container.tiers_complete(),
                     kl_mean: None,
+                    perplexity: None,
                 }
             })
             .collect();
@@ -163,12 +168,15 @@ impl Inspection {
         })
     }
 
-    /// Adds what a press measured: names of tiers and their divergence from the original.
-    pub(crate) fn set_divergences(&mut self, measured: &[(String, f64)]) {
-        for (name, kl_mean) in measured {
-            if let Some(tier) = self.tiers.iter_mut().find(|tier| tier.name == *name) {
-                tier.kl_mean = Some(*kl_mean);
-            }
+    /// Adds what a press measured of its tiers.
+    pub(super) fn set_measured(&mut self, measurement: &Measurement) {
+        let of = |values: &[(String, f64)], name: &str| {
+            let mut found = values.iter().filter(|(tier, _)| tier == name);
+            found.next().map(|(_, value)| *value)
+        };
+        for tier in &mut self.tiers {
+            tier.kl_mean = of(&measurement.kl_mean, &tier.name);
+            tier.perplexity = of(&measurement.perplexity, &tier.name);
         }
     }
 
@@ -192,6 +200,7 @@ impl Inspection {
                 ("bytes", Align::Right),
                 ("bits/parameter", Align::Right),
                 (if measured { "KL" } else { "" }, Align::Right),
+                (if measured { "perplexity" } else { "" }, Align::Right),
                 ("", Align::Left),
             ]);
             for tier in &self.tiers {
@@ -200,6 +209,7 @@ impl Inspection {
                     tier.bytes.to_string(),
                     format!("{:.3}", tier.bits_per_parameter),
                     tier.kl_mean.map_or(String::new(), |kl| format!("{kl:.4}")),
+                    tier.perplexity.map_or(String::new(), |p| format!("{p:.3}")),
                     if tier.complete {
                         String::new()
                     } else {

@@ -57,7 +57,9 @@ fn press_and_inspect_agree() {
     let inspected = lagar(["inspect", &tiny.arg("a.lagar"), "--json", "--tensors"]).json();
     let mut told = pressed.clone();
     for tier in told["tiers"].as_array_mut().unwrap() {
-        assert!(tier.as_object_mut().unwrap().remove("kl_mean").is_some());
+        for key in ["kl_mean", "perplexity"] {
+            assert!(tier.as_object_mut().unwrap().remove(key).is_some(), "{key}");
+        }
     }
     for key in INSPECT {
         assert_eq!(told[key], inspected[key], "{key}");

@@ -2,33 +2,12 @@
 
 use super::chart;
 use super::report::{COLUMNS, ORIGINAL, Report};
+use crate::page::{self, html};
 use crate::terminal::{bytes, count};
-
-const STYLE: &str = include_str!("page.css");
-
-/// `text` for use between HTML tags or in a quoted attribute.
-fn html(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() && c != '\n' => {}
-            c => out.push(c),
-        }
-    }
-    out
-}
 
 /// The page as HTML.
 pub(super) fn render(report: &Report) -> String {
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>lagar demo</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
-    );
+    let mut page = String::new();
     page.push_str(&introduction(report));
     page.push_str("<section class=\"charts\">\n");
     for (picture, caption) in [
@@ -49,13 +28,13 @@ pub(super) fn render(report: &Report) -> String {
     page.push_str(&table(report));
     page.push_str(&paragraphs(report));
     page.push_str(&format!(
-        "<footer><p>lagar {} · {} threads · {} · the whole demo took {:.0} seconds</p></footer>\n</main>\n</body>\n</html>\n",
+        "<footer><p>lagar {} · {} threads · {} · the whole demo took {:.0} seconds</p></footer>\n",
         env!("CARGO_PKG_VERSION"),
         report.threads,
         html(&report.instruction_set),
         report.seconds
     ));
-    page
+    page::document("lagar demo", "lagar demo", &page)
 }
 
 fn introduction(report: &Report) -> String {
@@ -83,26 +62,16 @@ fn introduction(report: &Report) -> String {
 }
 
 fn table(report: &Report) -> String {
-    let mut out =
-        String::from("<section><h2>Measured</h2>\n<div class=\"wide\"><table>\n<thead><tr>");
-    for column in COLUMNS {
-        out.push_str(&format!("<th scope=\"col\">{column}</th>"));
-    }
-    out.push_str("</tr></thead>\n<tbody>\n");
+    let mut out = String::from("<section><h2>Measured</h2>\n");
+    let mut table = page::Table::new(&COLUMNS);
     for row in report.all_rows() {
-        let class = if row.name == ORIGINAL {
-            " class=\"original\""
-        } else {
-            ""
+        let class = match row.name == ORIGINAL {
+            true => "original",
+            false => "",
         };
-        out.push_str(&format!("<tr{class}>"));
-        for (i, cell) in row.cells().iter().enumerate() {
-            let tag = if i == 0 { "th scope=\"row\"" } else { "td" };
-            out.push_str(&format!("<{tag}>{}</{}>", html(cell), &tag[..2]));
-        }
-        out.push_str("</tr>\n");
+        table.row(class, row.cells());
     }
-    out.push_str("</tbody>\n</table></div>\n");
+    out.push_str(&table.render());
     out.push_str(&format!("<p>{}</p>\n", html(&report.tiered.words())));
     out.push_str(
         "<dl>\

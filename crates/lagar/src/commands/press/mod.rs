@@ -1,5 +1,12 @@
 //! `lagar press`.
 
+mod heat;
+mod layers;
+mod page;
+mod report;
+
+use self::page::Page;
+use self::report::TensorLine;
 use super::demo::{CALIBRATION, EVALUATION};
 use super::inspect::Inspection;
 use super::task;
@@ -11,11 +18,14 @@ use crate::machine;
 use crate::terminal::{self, Reporter, bytes, count, duration};
 use anyhow::{Context as _, bail};
 use lagar_engine::{Checkpoint, EngineError, Model, ModelOptions};
+use lagar_format::{Container, Limits};
 use lagar_press::{
-    MeasuredText, Measurement, PressError, PressOptions, Recipe, Request, StageBits, Task,
+    MeasuredText, Measurement, PressError, PressOptions, PressReport, Recipe, Request, StageBits,
+    Task,
 };
 use serde::Serialize;
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +43,22 @@ struct Pressed {
     refined: Vec<RefinedTier>,
     /// What `kl_mean` of the tiers was measured on; null where none was.
     measured: Option<Measured>,
+    /// What became of each tensor that has stages.
+    tensors: Vec<TensorLine>,
+    /// The checkpoint's files.
+    sources: Vec<Source>,
+    id: String,
+    producer: String,
+    /// The page about the press; null where none was written.
+    report: Option<PathBuf>,
+}
+
+/// A file of the checkpoint.
+#[derive(Debug, Serialize)]
+struct Source {
+    name: String,
+    bytes: u64,
+    blake3: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,6 +75,8 @@ struct Measured {
     tokens: usize,
     /// `rest` of the calibration text, `built_in` text, or `calibration` text itself.
     text: &'static str,
+    /// Of the original.
+    original_perplexity: f64,
 }
 
 /// The object of `press --dry-run --json`.
@@ -111,49 +139,140 @@ pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
             "{n} finished parts of an earlier press were taken over"
         )),
     }
-    let mut inspection = Inspection::of(&args.output, false)?;
-    if let Some(measurement) = &report.measurement {
-        inspection.set_divergences(&measurement.kl_mean);
+    let mut pressed = Pressed::new(args, &report)?;
+    if !args.no_report {
+        pressed.write_page(context, args, &report)?;
     }
-    let pressed = Pressed {
-        inspection,
-        seconds: report.seconds,
-        peak_memory_bytes: machine::peak_memory_bytes(),
-        calibration_tokens: report.calibration_tokens,
-        resumed_units: report.resumed_units,
-        refined: (report.refinements.iter())
-            .map(|refined| RefinedTier {
-                tier: refined.tier.clone(),
-                kl_before: refined.kl_before,
-                kl_after: refined.kl_after,
-                steps: refined.steps,
-            })
-            .collect(),
-        measured: report.measurement.as_ref().map(|m| Measured {
-            tokens: m.tokens,
-            text: match m.text {
-                MeasuredText::Rest => "rest",
-                MeasuredText::HeldOut => "built_in",
-                _ => "calibration",
-            },
-        }),
-    };
     if context.json {
         return terminal::print_json(&pressed);
     }
     let memory = pressed.peak_memory_bytes.map_or(String::new(), |peak| {
         format!(" and {} of memory", bytes(peak))
     });
+    let page = pressed.report.as_ref().map_or(String::new(), |page| {
+        format!(
+            "the report is {}\n",
+            terminal::escape(&page.to_string_lossy())
+        )
+    });
     terminal::print_styled(&format!(
-        "{}{}pressed in {}{memory}, with {} tokens of calibration text\n",
+        "{}{}pressed in {}{memory}, with {} tokens of calibration text\n{page}",
         pressed.inspection.render(),
         report
             .measurement
             .as_ref()
-            .map_or(String::new(), measured_on),
+            .map_or(String::new(), |m| format!("{}\n", measured_on(m))),
         duration(Duration::from_secs_f64(pressed.seconds)),
         pressed.calibration_tokens
     ))
+}
+
+impl Pressed {
+    fn new(args: &PressArgs, report: &PressReport) -> anyhow::Result<Self> {
+        let container = Container::open(&args.output, &Limits::default())?;
+        let index = container.index();
+        let mut inspection = Inspection::of(&args.output, false)?;
+        if let Some(measurement) = &report.measurement {
+            inspection.set_measured(measurement);
+        }
+        let sources = index.source.iter().map(|file| Source {
+            name: file.name.clone(),
+            bytes: file.bytes,
+            blake3: file.blake3.clone(),
+        });
+        Ok(Self {
+            inspection,
+            seconds: report.seconds,
+            peak_memory_bytes: machine::peak_memory_bytes(),
+            calibration_tokens: report.calibration_tokens,
+            resumed_units: report.resumed_units,
+            refined: (report.refinements.iter())
+                .map(|refined| RefinedTier {
+                    tier: refined.tier.clone(),
+                    kl_before: refined.kl_before,
+                    kl_after: refined.kl_after,
+                    steps: refined.steps,
+                })
+                .collect(),
+            measured: report.measurement.as_ref().map(|m| Measured {
+                tokens: m.tokens,
+                text: match m.text {
+                    MeasuredText::Rest => "rest",
+                    MeasuredText::HeldOut => "built_in",
+                    _ => "calibration",
+                },
+                original_perplexity: m.original_perplexity,
+            }),
+            tensors: report.tensors.iter().map(TensorLine::new).collect(),
+            sources: sources.collect(),
+            id: index.id.clone(),
+            producer: index.producer.clone(),
+            report: None,
+        })
+    }
+
+    /// Writes the page about the press beside the file. The file is there all the same where that fails.
+    fn write_page(
+        &mut self,
+        context: &Context,
+        args: &PressArgs,
+        report: &PressReport,
+    ) -> anyhow::Result<()> {
+        let place = report::place(&args.output);
+        let written = match report::obstacle(&place, &args.output, &args.checkpoint) {
+            Some(obstacle) => Err(obstacle),
+            None => report::write(&place, &self.page(args, report).render()),
+        };
+        match written {
+            Ok(()) => self.report = Some(place),
+            Err(why) => context.messages.say(&format!(
+                "the report is not written to {}: {why}",
+                place.display()
+            )),
+        }
+        Ok(())
+    }
+
+    fn page<'a>(&'a self, args: &'a PressArgs, report: &PressReport) -> Page<'a> {
+        let name = |path: &'a Path| path.file_name().and_then(OsStr::to_str).unwrap_or("");
+        let inspection = &self.inspection;
+        let tiers = inspection.tiers.iter().map(|tier| page::Tier {
+            name: tier.name.clone(),
+            bytes: tier.bytes,
+            bits_per_parameter: tier.bits_per_parameter,
+            kl_mean: tier.kl_mean,
+            perplexity: tier.perplexity,
+        });
+        let refined = self.refined.iter();
+        let sources = self.sources.iter();
+        let settings = inspection.settings.iter();
+        Page {
+            checkpoint: name(&args.checkpoint),
+            file: name(&args.output),
+            architecture: &inspection.architecture,
+            parameters: inspection.parameters,
+            checkpoint_bytes: sources.clone().map(|file| file.bytes).sum(),
+            tiers: tiers.collect(),
+            original_perplexity: self.measured.as_ref().map(|m| m.original_perplexity),
+            measured_on: report
+                .measurement
+                .as_ref()
+                .map_or(String::new(), measured_on),
+            refined: refined
+                .map(|r| (r.tier.clone(), r.kl_before, r.kl_after, r.steps))
+                .collect(),
+            tensors: &self.tensors,
+            settings: settings.map(|(k, v)| (k.clone(), v.clone())).collect(),
+            sources: sources
+                .map(|file| (file.name.clone(), file.bytes, file.blake3.clone()))
+                .collect(),
+            id: &self.id,
+            producer: &self.producer,
+            format_version: inspection.format_version.unwrap_or(0),
+            seconds: self.seconds,
+            calibration_tokens: self.calibration_tokens,
+        }
+    }
 }
 
 /// Models that cannot be run can be kept all the same.
@@ -179,7 +298,7 @@ fn measured_on(measurement: &Measurement) -> String {
         _ => "of the calibration text itself: on other text it is larger",
     };
     format!(
-        "KL to the original in nats, on {} tokens {text}\n",
+        "KL to the original in nats and perplexity, on {} tokens {text}",
         measurement.tokens
     )
 }
