@@ -238,7 +238,12 @@ mod tests {
         let (rows, cols) = (512, 512);
         let cpu = Cpu::new(Isa::best(), 2);
         let mut random = Random::new(1, 1);
-        let mut normal = || (0..12).map(|_| random.below(1024) as f32 / 1024.0).sum::<f32>() - 6.0;
+        let mut normal = || {
+            (0..12)
+                .map(|_| random.below(1024) as f32 / 1024.0)
+                .sum::<f32>()
+                - 6.0
+        };
         let u: Vec<f32> = (0..rows * 8).map(|_| normal()).collect();
         let v: Vec<f32> = (0..8 * cols).map(|_| normal()).collect();
         let noise: Vec<f32> = (0..rows * cols).map(|_| normal()).collect();

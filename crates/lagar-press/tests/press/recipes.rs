@@ -43,7 +43,9 @@ fn every_recipe_restores_the_original_at_any_number_of_threads() {
                 });
                 assert!(files[0] == files[1], "{name}, {recipe}");
                 let file = folder.path().join(format!("{name}-1.lagar"));
-                let restored = folder.path().join(format!("{name}-{recipe}-{}", tiers.len()));
+                let restored = folder
+                    .path()
+                    .join(format!("{name}-{recipe}-{}", tiers.len()));
                 restore(&cpu(2), &file, &restored, &Silent).unwrap();
                 for entry in fs::read_dir(fixture(name)).unwrap() {
                     let entry = entry.unwrap();
@@ -63,7 +65,11 @@ fn every_recipe_restores_the_original_at_any_number_of_threads() {
 fn a_codebook_has_a_table_of_its_own_for_each_tensor() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.lagar");
-    press_quietly(&fixture("llama2"), &file, options(Recipe::Codebook, &[4], false));
+    press_quietly(
+        &fixture("llama2"),
+        &file,
+        options(Recipe::Codebook, &[4], false),
+    );
     let (container, stages) = stages(&file);
     let tables = &container.index().tables;
     assert_eq!(tables.len(), stages.len());
@@ -81,7 +87,12 @@ fn ternary_files_have_three_levels_and_single_weights() {
     press_quietly(&novels(), &file, options(Recipe::Ternary, &[2], false));
     let (container, all) = stages(&file);
     for stages in all {
-        let [Stage::Window(first), Stage::Window(second), Stage::Sparse(sparse)] = &stages[..] else {
+        let [
+            Stage::Window(first),
+            Stage::Window(second),
+            Stage::Sparse(sparse),
+        ] = &stages[..]
+        else {
             panic!("{stages:?}");
         };
         for window in [first, second] {
@@ -122,7 +133,9 @@ fn stages_that_a_recipe_cannot_make_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.lagar");
     let refused = |recipe: Recipe, stages: &[StageBits]| {
-        let options = quick(2).with_recipe(recipe).with_stages(stages.to_vec(), true);
+        let options = quick(2)
+            .with_recipe(recipe)
+            .with_stages(stages.to_vec(), true);
         let error = press_with(&fixture("llama2"), &file, options, 1, false, &Silent);
         let error = error.unwrap_err();
         assert!(matches!(error, PressError::Recipe { .. }), "{error}");
@@ -132,7 +145,10 @@ fn stages_that_a_recipe_cannot_make_are_refused() {
     }
     refused(Recipe::Ternary, &[StageBits::Depth(3)]);
     refused(Recipe::Ternary, &[StageBits::Average(2.5)]);
-    refused(Recipe::Ternary, &[StageBits::Depth(2), StageBits::FileBits(5.0)]);
+    refused(
+        Recipe::Ternary,
+        &[StageBits::Depth(2), StageBits::FileBits(5.0)],
+    );
     assert!(!file.exists());
 }
 
