@@ -106,6 +106,8 @@ fn table(depth: u8, histogram: &[f64]) -> Result<Table, PressError> {
         .iter()
         .map(|&level| f64::from(level) / f64::from(start.sigma()))
         .collect();
+    // Plain int8, at depth 8, is listed by its bits.
+    levels.sort_unstable_by(f64::total_cmp);
     for _ in 0..ROUNDS {
         let mut sums = vec![(0f64, 0f64); levels.len()];
         let mut nearest = 0;

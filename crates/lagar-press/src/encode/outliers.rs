@@ -6,10 +6,9 @@
 
 use half::f16;
 use lagar_codec::{PackedSparse, TILE_ROWS, pack_sparse};
+use lagar_format::PART_ALIGN;
 use lagar_kernels::Cpu;
 
-/// Parts of a file begin at multiples of so many bytes.
-const PART_ALIGNMENT: u64 = 64;
 /// Bytes of an entry: a gap of one byte and a value.
 const ENTRY_BYTES: u64 = 3;
 /// Digits of an effect that a first look tells apart: sign, exponent and the first of the fraction.
@@ -34,7 +33,7 @@ impl Room {
 
     /// What it takes in a file.
     fn bytes(self) -> u64 {
-        self.gaps.next_multiple_of(PART_ALIGNMENT) + self.values.next_multiple_of(PART_ALIGNMENT)
+        self.gaps.next_multiple_of(PART_ALIGN) + self.values.next_multiple_of(PART_ALIGN)
     }
 
     fn holds(self, packed: &PackedSparse) -> bool {
