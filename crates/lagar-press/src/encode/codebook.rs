@@ -55,7 +55,7 @@ pub(crate) fn fit(cpu: &Cpu, fit: &Fit<'_>) -> Result<Tables, PressError> {
         return Ok(Tables::Fitted(vec![Table::trained(1, 1).clone()]));
     }
     let tables = depths.iter().zip(&sums);
-    let tables = tables.map(|(&depth, histogram)| Ok(table(depth, histogram)?));
+    let tables = tables.map(|(&depth, histogram)| table(depth, histogram));
     Ok(Tables::Fitted(tables.collect::<Result<_, PressError>>()?))
 }
 
