@@ -105,6 +105,20 @@ pub enum PressError {
         /// Parameters of the checkpoint.
         parameters: u64,
     },
+    /// No file is that large.
+    #[error(
+        "tier {tier} cannot have {target} bytes: with 8 bits for every weight, the most there are, it has {ceiling} ({:.3} bits per parameter); `--bits 8` asks for that", *.ceiling as f64 * 8.0 / *.parameters as f64
+    )]
+    AboveCeiling {
+        /// The tier.
+        tier: &'static str,
+        /// What was asked for, in bytes.
+        target: u64,
+        /// The most possible.
+        ceiling: u64,
+        /// Parameters of the checkpoint.
+        parameters: u64,
+    },
     /// A pressed file would be larger than what it is made from.
     #[error(
         "{target} bytes were asked for, but the checkpoint's weights have {original}: `--tiers exact` stores them in less, without any loss"

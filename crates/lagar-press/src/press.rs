@@ -19,7 +19,7 @@ use crate::pressing::Pressing;
 use crate::refine::{Refine, Refinement};
 use crate::source::{check_weights, hash_files};
 use crate::tensors::{self, PressedTensor};
-use crate::{PressError, PressOptions, Progress, calibration, exact};
+use crate::{PressError, PressOptions, Progress, calibration, exact, plan};
 
 /// What to press, and into what.
 #[derive(Debug)]
@@ -93,14 +93,16 @@ pub fn press(
     GenerationConfig::of(&model)?;
     let spec = model.spec();
     let context = options.context.min(spec.context);
-    let windows = calibration::windows(model.tokenizer(), request.text, options.tokens, context)?;
+    plan::check_targets(request, &checkpoint, spec)?;
+    let tokenizer = model.tokenizer();
+    let windows = calibration::windows(tokenizer, request.text, options.tokens, context, progress)?;
 
-    let plan = match options.exact {
+    let kept = match options.exact {
         false => None,
         true => Some(exact::plan(cpu, request, progress)?),
     };
-    let sources = match &plan {
-        Some(plan) => plan.sources(),
+    let sources = match &kept {
+        Some(kept) => kept.sources(),
         None => hash_files(cpu, &checkpoint, progress)?,
     };
     check_weights(cpu, &checkpoint, spec, progress)?;
@@ -122,7 +124,15 @@ pub fn press(
         windows: &windows,
         partial: &partial,
         progress,
-    })?;
+    });
+    let depths = match depths {
+        // There is nothing to go on from: another target is another press.
+        Err(error @ PressError::BelowFloor { .. }) => {
+            partial.remove()?;
+            return Err(error);
+        }
+        depths => depths?,
+    };
     let mut pressing = Pressing {
         cpu,
         model: &model,
@@ -166,9 +176,9 @@ pub fn press(
         measured => Some(measured?),
     };
 
-    if let Some(plan) = &plan {
+    if let Some(kept) = &kept {
         let below = exact::Below::Tiers(Box::new(Container::open(&base, &Limits::default())?));
-        let finished = exact::finish(cpu, plan, below, &partial, request, progress)?;
+        let finished = exact::finish(cpu, kept, below, &partial, request, progress)?;
         file_bytes = finished.0;
         resumed_units += finished.1;
     } else {

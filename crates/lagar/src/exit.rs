@@ -126,6 +126,7 @@ fn press_code(error: &PressError) -> u8 {
         PressError::Interrupted => INTERRUPTED,
         PressError::Bits { .. }
         | PressError::BelowFloor { .. }
+        | PressError::AboveCeiling { .. }
         | PressError::AboveOriginal { .. }
         | PressError::NoExact { .. }
         | PressError::NoSuchTensor { .. }

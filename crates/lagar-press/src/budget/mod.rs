@@ -6,6 +6,7 @@
 //! bytes.
 
 mod allocate;
+mod bounds;
 mod costs;
 mod fisher;
 mod sensitivity;
@@ -20,15 +21,18 @@ use lagar_kernels::Cpu;
 use serde::{Deserialize, Serialize};
 
 use self::allocate::{DEPTHS, DISTORTION, Group, allocate};
+pub use self::bounds::Bounds;
+pub(crate) use self::bounds::{bounds, least, most};
 use self::costs::{Costs, GroupCost, LinearCosts};
 use self::fisher::Fisher;
 pub use self::sensitivity::Sensitivity;
+pub(crate) use self::size::{Shape, tier_ends};
 use crate::evaluate::Windows;
 use crate::partial::{Key, Partial};
 use crate::{PressError, PressOptions, Progress, STAGE_TIERS, StageBits};
 
 /// Tokens that sensitivities are measured on, at most.
-const TOKENS: usize = 16_384;
+pub(crate) const TOKENS: usize = 16_384;
 /// Positions of a window of these tokens, at most: a backward pass holds one.
 const CONTEXT: usize = 1024;
 /// Times that a budget is corrected by what the file's other bytes turn out to be.
@@ -59,7 +63,7 @@ impl Depths {
     }
 
     /// These of each stage everywhere.
-    fn everywhere(others: Vec<u8>) -> Self {
+    pub(crate) fn everywhere(others: Vec<u8>) -> Self {
         Self {
             others,
             linears: BTreeMap::new(),
@@ -86,6 +90,18 @@ pub(crate) struct Request<'a> {
     pub(crate) progress: &'a dyn Progress,
 }
 
+impl Request<'_> {
+    fn shape(&self) -> Shape<'_> {
+        Shape {
+            spec: self.model.spec(),
+            checkpoint: self.checkpoint,
+            options: self.options,
+            key: self.key,
+            sources: self.sources,
+        }
+    }
+}
+
 /// Chooses all depths, or takes them over from an earlier press.
 pub(crate) fn depths(request: &Request<'_>) -> Result<Depths, PressError> {
     let fixed = |bits: &StageBits| match bits {
@@ -99,7 +115,6 @@ pub(crate) fn depths(request: &Request<'_>) -> Result<Depths, PressError> {
     if let Some(known) = request.partial.read("depths")? {
         return Ok(known);
     }
-    check_target(request)?;
     let linears = sensitivities(request)?;
     let depths = Budget {
         request,
@@ -110,27 +125,8 @@ pub(crate) fn depths(request: &Request<'_>) -> Result<Depths, PressError> {
     Ok(depths)
 }
 
-/// Refuses targets above the original before any work is done.
-fn check_target(request: &Request<'_>) -> Result<(), PressError> {
-    let weights = request.model.spec().tensors();
-    let original = weights.iter().map(|tensor| {
-        let tensor = request.checkpoint.tensor(&tensor.name)?;
-        Ok(tensor.region().len() as u64)
-    });
-    let original = original.sum::<Result<u64, PressError>>()?;
-    for bits in &request.options.tiers {
-        match target_bytes(bits, request.model.parameters()) {
-            Some(target) if target > original => {
-                return Err(PressError::AboveOriginal { target, original });
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 /// The length that a stage's tier shall end at.
-fn target_bytes(bits: &StageBits, parameters: u64) -> Option<u64> {
+pub(crate) fn target_bytes(bits: &StageBits, parameters: u64) -> Option<u64> {
     match bits {
         StageBits::FileBytes(bytes) => Some(*bytes),
         StageBits::FileBits(bits) => Some((bits * parameters as f64 / 8.0) as u64),
@@ -257,7 +253,7 @@ impl Budget<'_> {
         let parameters = model.parameters();
         let target = target_bytes(&options.tiers[stage], parameters).expect("a stage with a size");
         let length = |chosen: &[Vec<u8>]| {
-            let ends = size::tier_ends(self.request, &self.with(chosen))?;
+            let ends = tier_ends(&self.request.shape(), &self.with(chosen))?;
             Ok::<_, PressError>(ends[stage])
         };
         // A tile's leading byte, and one scale for each row.

@@ -44,6 +44,21 @@ pub struct Refinement {
     pub steps: usize,
 }
 
+/// Tokens that refining a tier learns from, and those that are passed over to see whether that helped; nothing
+/// where there is nothing to do.
+pub(crate) fn tokens(effort: u8, seed: u64, windows: &Windows) -> Option<(usize, usize)> {
+    let plan = Plan::new(effort, seed, windows)?;
+    let held_out: usize = plan
+        .held_out()
+        .map(|window| plan.window(window).len())
+        .sum();
+    let checks = 1
+        + (0..plan.steps())
+            .filter(|&step| plan.is_checked(step))
+            .count();
+    Some((plan.tokens(), checks * held_out))
+}
+
 /// The refinement of a file's tiers.
 pub(crate) struct Refine<'a> {
     pub(crate) cpu: &'a Cpu,

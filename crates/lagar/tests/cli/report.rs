@@ -66,13 +66,18 @@ fn later_stages_leave_less_and_without_a_target_nothing_is_said_of_sensitivity()
     let told = press(&tiny, "a.lagar", &["--tiers", "2,2+exact", "--json"]).json();
     for tensor in told["tensors"].as_array().unwrap() {
         let errors = tensor["tiers"].as_array().unwrap().iter();
-        let errors: Vec<f64> = errors.map(|t| t["relative_error"].as_f64().unwrap()).collect();
+        let errors: Vec<f64> = errors
+            .map(|t| t["relative_error"].as_f64().unwrap())
+            .collect();
         assert!(errors.len() == 2 && errors[1] < 0.6 * errors[0], "{tensor}");
         assert_eq!(tensor["sensitivity"], Value::Null);
         assert_eq!(tensor["depths"][1][0], 2);
     }
     let page = page(&tiny, "a.html");
-    assert!(page.contains("tier RG") && page.contains("tier full"), "{page}");
+    assert!(
+        page.contains("tier RG") && page.contains("tier full"),
+        "{page}"
+    );
 }
 
 #[test]
@@ -101,7 +106,10 @@ fn names_are_escaped() {
     std::fs::rename(tiny.path("model"), &model).unwrap();
     let (model, output) = (tiny.arg("model<script>"), tiny.arg("a.lagar"));
     let text = tiny.arg("text.txt");
-    lagar(["press", &model, "-o", &output, "--text", &text, "--bits", "2"]).ok();
+    lagar([
+        "press", &model, "-o", &output, "--text", &text, "--bits", "2",
+    ])
+    .ok();
     let page = page(&tiny, "a.html");
     assert!(!page.contains("<script") && page.contains("model&lt;script&gt;"));
 }
