@@ -17,6 +17,7 @@ mod hash;
 mod measure;
 mod options;
 mod partial;
+mod plan;
 mod prepare;
 mod press;
 mod pressing;
@@ -29,8 +30,9 @@ mod rounds;
 mod source;
 mod stream;
 mod tensors;
+mod warnings;
 
-pub use budget::Sensitivity;
+pub use budget::{Bounds, Sensitivity};
 pub use error::PressError;
 pub use evaluate::{
     Answer, Comparison, Evaluation, EvaluationOptions, Evaluations, Example, PositionRange,
@@ -39,6 +41,7 @@ pub use evaluate::{
 pub use export::{ExportDtype, export};
 pub use measure::{MeasuredText, Measurement};
 pub use options::{PressOptions, STAGE_TIERS, StageBits};
+pub use plan::{Plan, PlannedTier, plan};
 pub use press::{PressReport, Request, press};
 pub use progress::{Progress, Silent};
 pub use recipe::Recipe;

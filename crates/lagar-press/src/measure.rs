@@ -9,7 +9,7 @@ use crate::evaluate::{Windows, evaluate_windows};
 use crate::{EvaluationOptions, PressError, Progress, Request};
 
 /// Tokens that the tiers are measured on, at most: enough for two digits, and little next to pressing.
-const TOKENS: usize = 4096;
+pub(crate) const TOKENS: usize = 4096;
 /// Tokens of other text that must be there for it to be preferred over the calibration text.
 const ENOUGH: usize = 256;
 /// Positions of a window: short, so that many passages are seen.

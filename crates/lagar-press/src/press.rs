@@ -17,7 +17,7 @@ use crate::refine::Refinement;
 use crate::rounds::{Made, Rounds};
 use crate::source::{check_weights, hash_files};
 use crate::tensors::PressedTensor;
-use crate::{PressError, PressOptions, Progress, Task, calibration, exact};
+use crate::{PressError, PressOptions, Progress, Task, calibration, exact, plan};
 
 /// What to press, and into what.
 #[derive(Debug)]
@@ -94,19 +94,21 @@ pub fn press(
     GenerationConfig::of(&model)?;
     let spec = model.spec();
     let context = options.context.min(spec.context);
-    let windows = calibration::windows(model.tokenizer(), request.text, options.tokens, context)?;
+    plan::check_targets(request, &checkpoint, spec)?;
+    let tokenizer = model.tokenizer();
+    let windows = calibration::windows(tokenizer, request.text, options.tokens, context, progress)?;
 
     let examples = request
         .cost
         .map(|task| task.right_answers(&model))
         .transpose()?;
 
-    let plan = match options.exact {
+    let kept = match options.exact {
         false => None,
         true => Some(exact::plan(cpu, request, progress)?),
     };
-    let sources = match &plan {
-        Some(plan) => plan.sources(),
+    let sources = match &kept {
+        Some(kept) => kept.sources(),
         None => hash_files(cpu, &checkpoint, progress)?,
     };
     check_weights(cpu, &checkpoint, spec, progress)?;
@@ -156,13 +158,21 @@ pub fn press(
         refinements,
         measurement,
         tensors,
-    } = rounds.run()?;
+    } = match rounds.run() {
+        // There is nothing to go on from: another target is another press.
+        Err(error @ PressError::BelowFloor { .. }) => {
+            drop(rounds);
+            partial.remove()?;
+            return Err(error);
+        }
+        made => made?,
+    };
     let mut resumed_units = rounds.resumed.get();
 
     let base = partial.base();
-    if let Some(plan) = &plan {
+    if let Some(kept) = &kept {
         let below = exact::Below::Tiers(Box::new(Container::open(&base, &Limits::default())?));
-        let finished = exact::finish(cpu, plan, below, &partial, request, progress)?;
+        let finished = exact::finish(cpu, kept, below, &partial, request, progress)?;
         file_bytes = finished.0;
         resumed_units += finished.1;
     } else {

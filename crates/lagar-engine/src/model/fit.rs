@@ -98,14 +98,45 @@ fn memory(
             .tensors
             .iter()
             .any(|tensor| matches!(tensor.body, Body::Linear { .. }));
-    let fast = pressed && options.activations == Activations::Int8;
-    let default = if fast { KvFormat::F16 } else { KvFormat::F32 };
-    Ok(TierMemory {
-        tier: index.tiers[tier].name.clone(),
-        weights,
+    let name = &index.tiers[tier].name;
+    Ok(match pressed {
+        true => memory_of_pressed(spec, name, weights, options),
+        false => memory_of_dense(spec, name, weights, options),
+    })
+}
+
+/// Memory for a tier below `full`, of a file that may still be to be written: `bytes` up to its end.
+pub fn memory_of_pressed(
+    spec: &ModelSpec,
+    tier: &str,
+    bytes: u64,
+    options: &ModelOptions,
+) -> TierMemory {
+    let default = match options.activations {
+        Activations::Int8 => KvFormat::F16,
+        Activations::F32 => KvFormat::F32,
+    };
+    TierMemory {
+        tier: tier.to_owned(),
+        weights: bytes,
         working: working(spec, options.kv.unwrap_or(default)),
         context: context(spec),
-    })
+    }
+}
+
+/// Memory for a tier of decoded weights, of `bytes` in their own types.
+pub fn memory_of_dense(
+    spec: &ModelSpec,
+    tier: &str,
+    bytes: u64,
+    options: &ModelOptions,
+) -> TierMemory {
+    TierMemory {
+        tier: tier.to_owned(),
+        weights: bytes,
+        working: working(spec, options.kv.unwrap_or(KvFormat::F32)),
+        context: context(spec),
+    }
 }
 
 impl Model {

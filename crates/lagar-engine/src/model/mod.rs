@@ -25,7 +25,7 @@ use std::sync::Arc;
 use lagar_format::{Container, Limits, Region};
 use lagar_kernels::{Cpu, KvCache, KvFormat};
 
-pub use fit::{TierFit, TierMemory, fit_tier};
+pub use fit::{TierFit, TierMemory, fit_tier, memory_of_dense, memory_of_pressed};
 pub use observer::{NoObserver, Observer};
 pub use options::{Activations, ModelOptions};
 pub use session::Session;

@@ -7,6 +7,7 @@
 
 mod allocate;
 mod attribution;
+mod bounds;
 mod costs;
 mod fisher;
 mod learn;
@@ -24,11 +25,14 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::allocate::{DEPTHS, DISTORTION};
 use self::allocate::{Group, allocate};
+pub use self::bounds::Bounds;
+pub(crate) use self::bounds::{bounds, least, most};
 use self::costs::{Costs, GroupCost, LinearCosts};
 use self::fisher::Fisher;
 pub(crate) use self::learn::Learning;
 use self::learn::Shares;
 pub use self::sensitivity::Sensitivity;
+pub(crate) use self::size::{Shape, tier_ends};
 use crate::evaluate::{Example, Windows};
 use crate::partial::{Key, Partial};
 use crate::recipe::{Pass, Recipe, TERNARY_OUTLIERS};
@@ -36,7 +40,7 @@ use crate::refine::{Window, window_of};
 use crate::{PressError, PressOptions, Progress, STAGE_TIERS, StageBits};
 
 /// Tokens that sensitivities are measured on, at most.
-const TOKENS: usize = 16_384;
+pub(crate) const TOKENS: usize = 16_384;
 /// Positions of a window of these tokens, at most: a backward pass holds one.
 const CONTEXT: usize = 1024;
 /// The record of a budget in the work in progress.
@@ -78,7 +82,7 @@ impl Depths {
     }
 
     /// These of each stage everywhere.
-    fn everywhere(others: Vec<u8>) -> Self {
+    pub(crate) fn everywhere(others: Vec<u8>) -> Self {
         Self {
             others,
             linears: BTreeMap::new(),
@@ -131,6 +135,18 @@ pub(crate) struct Request<'a> {
     pub(crate) progress: &'a dyn Progress,
 }
 
+impl Request<'_> {
+    fn shape(&self) -> Shape<'_> {
+        Shape {
+            spec: self.model.spec(),
+            checkpoint: self.checkpoint,
+            options: self.options,
+            key: self.key,
+            sources: self.sources,
+        }
+    }
+}
+
 /// The depths of a press, and what they were chosen by.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Budget {
@@ -159,7 +175,6 @@ impl Budget {
         if let Some(known) = request.partial.read(RECORD)? {
             return Ok(known);
         }
-        check_target(request)?;
         let budget = match (request.options.recipe, request.options.divergence()) {
             (Recipe::Ternary, _) => Self {
                 depths: outliers::to_size(request)?,
@@ -276,27 +291,8 @@ impl Budget {
     }
 }
 
-/// Refuses targets above the original before any work is done.
-fn check_target(request: &Request<'_>) -> Result<(), PressError> {
-    let weights = request.model.spec().tensors();
-    let original = weights.iter().map(|tensor| {
-        let tensor = request.checkpoint.tensor(&tensor.name)?;
-        Ok(tensor.region().len() as u64)
-    });
-    let original = original.sum::<Result<u64, PressError>>()?;
-    for bits in &request.options.tiers {
-        match target_bytes(bits, request.model.parameters()) {
-            Some(target) if target > original => {
-                return Err(PressError::AboveOriginal { target, original });
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 /// The length that a stage's tier shall end at.
-fn target_bytes(bits: &StageBits, parameters: u64) -> Option<u64> {
+pub(crate) fn target_bytes(bits: &StageBits, parameters: u64) -> Option<u64> {
     match bits {
         StageBits::FileBytes(bytes) => Some(*bytes),
         StageBits::FileBits(bits) => Some((bits * parameters as f64 / 8.0) as u64),
@@ -441,7 +437,7 @@ impl Division<'_> {
         let parameters = model.parameters();
         let target = target_bytes(&self.tiers[stage], parameters).expect("a stage with a size");
         let length = |chosen: &[Vec<u8>]| {
-            let ends = size::tier_ends(self.request, &self.with(chosen))?;
+            let ends = tier_ends(&self.request.shape(), &self.with(chosen))?;
             Ok::<_, PressError>(ends[stage])
         };
         // A tile's leading byte, and one scale for each row.

@@ -5,7 +5,7 @@ use crate::recipe::TERNARY_BITS;
 use crate::{PressError, STAGE_TIERS, StageBits};
 
 /// The largest share of weights that are kept as they are.
-const MOST: f64 = 0.25;
+pub(super) const MOST: f64 = 0.25;
 /// Times that the share is halved towards the target: less than a millionth of the weights.
 const HALVINGS: usize = 18;
 
@@ -22,7 +22,8 @@ pub(super) fn to_size(request: &Request<'_>) -> Result<Depths, PressError> {
         outliers,
         ..Depths::everywhere(tiers.iter().map(depths).collect())
     };
-    let length = |outliers: f64| Ok::<_, PressError>(size::tier_ends(request, &with(outliers))?[0]);
+    let length =
+        |outliers: f64| Ok::<_, PressError>(size::tier_ends(&request.shape(), &with(outliers))?[0]);
     let floor = length(0.0)?;
     if floor > target {
         return Err(PressError::BelowFloor {

@@ -1,22 +1,31 @@
 //! How long a file with some depths will be.
 
 use lagar_codec::{ROW_UNIT, StageLayout, Table, Transform};
-use lagar_engine::{ModelSpec, Role};
+use lagar_engine::{Checkpoint, ModelSpec, Role};
 use lagar_format::{Exact, ExactBody, Segment, SourceFile, Writer};
 
-use super::Request;
 use crate::encode::{
     Loss, Span, StoredLinear, StoredSite, StoredTerm, StoredWindow, StoredWindows, Tables, Unit,
     low_rank, outliers::Room, split_depths, table_record,
 };
+use crate::partial::Key;
 use crate::pressing::{permutation_bytes, sign_bytes};
-use crate::{PressError, Recipe, assemble};
+use crate::{PressError, PressOptions, Recipe, assemble};
 
 use super::Depths;
 
+/// What the length of a file depends on beside its depths.
+pub(crate) struct Shape<'a> {
+    pub(crate) spec: &'a ModelSpec,
+    pub(crate) checkpoint: &'a Checkpoint,
+    pub(crate) options: &'a PressOptions,
+    pub(crate) key: &'a Key,
+    pub(crate) sources: &'a [SourceFile],
+}
+
 /// Ends of the tiers below `full` in a file of these depths, bytes.
-pub(super) fn tier_ends(request: &Request<'_>, depths: &Depths) -> Result<Vec<u64>, PressError> {
-    let spec = request.model.spec();
+pub(crate) fn tier_ends(request: &Shape<'_>, depths: &Depths) -> Result<Vec<u64>, PressError> {
+    let spec = request.spec;
     let unit = Unit {
         path: "planned".into(),
         sites: sites(request, spec, depths)?,
@@ -45,10 +54,10 @@ pub(super) fn tier_ends(request: &Request<'_>, depths: &Depths) -> Result<Vec<u6
 }
 
 /// What refinement adds to the tier after the first, with what the index says of it and padding, at most.
-fn refined_bytes(request: &Request<'_>) -> Result<u64, PressError> {
+fn refined_bytes(request: &Shape<'_>) -> Result<u64, PressError> {
     /// Padding to 64 bytes, and an entry of the index.
     const PART: usize = 96;
-    let sum = request.model.spec().tensors().into_iter().map(|tensor| {
+    let sum = request.spec.tensors().into_iter().map(|tensor| {
         let bytes = match tensor.role {
             Role::Vector => request.checkpoint.tensor(&tensor.name)?.region().len(),
             _ => 2 * tensor.shape[0].next_multiple_of(16),
@@ -60,7 +69,7 @@ fn refined_bytes(request: &Request<'_>) -> Result<u64, PressError> {
 
 /// All linears as units would hold them: lengths alone.
 fn sites(
-    request: &Request<'_>,
+    request: &Shape<'_>,
     spec: &ModelSpec,
     depths: &Depths,
 ) -> Result<Vec<StoredSite>, PressError> {

@@ -46,6 +46,22 @@ pub struct Refinement {
     pub steps: usize,
 }
 
+/// Tokens that refining a tier learns from, and those that are passed over to see whether that helped; nothing
+/// where there is nothing to do.
+pub(crate) fn tokens(effort: u8, seed: u64, windows: &Windows) -> Option<(usize, usize)> {
+    let plan = Plan::new(effort, seed, windows)?;
+    let sample = plan.sample();
+    let held_out: usize = sample
+        .held_out()
+        .map(|window| sample.window(window).tokens.len())
+        .sum();
+    let checks = 1
+        + (0..plan.steps())
+            .filter(|&step| plan.is_checked(step))
+            .count();
+    Some((plan.tokens(), checks * held_out))
+}
+
 /// The refinement of a file's tiers.
 pub(crate) struct Refine<'a> {
     pub(crate) cpu: &'a Cpu,

@@ -125,7 +125,10 @@ pub(crate) struct PressArgs {
     #[arg(long)]
     pub(crate) no_report: bool,
 
-    /// Check everything and say what would be written, but write nothing
+    /// Say what would be written, but write nothing
+    ///
+    /// The length of each tier and the memory to run it in, what is possible for a size that was asked for, and about how long
+    /// the press would take: a few seconds of its work are timed.
     #[arg(long, conflicts_with = "resume")]
     pub(crate) dry_run: bool,
 }

@@ -6,6 +6,7 @@ mod chat;
 mod exact;
 mod help;
 mod interrupted;
+mod planning;
 mod report;
 mod results;
 mod support;

@@ -16,6 +16,8 @@ pub(super) struct Row {
 }
 
 const ROW: usize = 16;
+/// Rows that stay on one page of paper.
+const TOGETHER: usize = 48;
 /// Width of a character of a name, at most.
 const LETTER: f64 = 6.8;
 /// Width of all cells of the longest row, about.
@@ -29,7 +31,15 @@ pub(super) fn map(title: &str, rows: &[Row]) -> String {
     let left = (letters.unwrap_or(0) as f64 * LETTER + 12.0).ceil();
     let longest = rows.iter().map(|row| row.cells.len()).max().unwrap_or(0);
     let cell = (WIDTH / longest.max(1) as f64).clamp(NARROWEST, WIDEST);
-    let (width, height) = (left + cell * longest as f64 + 2.0, rows.len() * ROW);
+    let width = left + cell * longest as f64 + 2.0;
+    let pieces = rows.chunks(TOGETHER);
+    pieces
+        .map(|rows| piece(title, rows, left, cell, width))
+        .collect()
+}
+
+fn piece(title: &str, rows: &[Row], left: f64, cell: f64, width: f64) -> String {
+    let height = rows.len() * ROW;
     let mut svg = String::new();
     let _ = writeln!(
         svg,
@@ -61,7 +71,7 @@ pub(super) fn map(title: &str, rows: &[Row]) -> String {
         }
         svg.push_str("</g>\n");
     }
-    svg.push_str("</svg>");
+    svg.push_str("</svg>\n");
     svg
 }
 

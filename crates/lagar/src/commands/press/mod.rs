@@ -1,5 +1,6 @@
 //! `lagar press`.
 
+mod dry_run;
 mod heat;
 mod layers;
 mod page;
@@ -15,9 +16,9 @@ use crate::context::Context;
 use crate::exit::{self, Blame, Fault};
 use crate::interrupt::{Interrupt, Second};
 use crate::machine;
-use crate::terminal::{self, Reporter, bytes, count, duration};
+use crate::terminal::{self, Reporter, bytes, duration};
 use anyhow::{Context as _, bail};
-use lagar_engine::{Checkpoint, EngineError, Model, ModelOptions};
+use lagar_engine::{Checkpoint, EngineError};
 use lagar_format::{Container, Limits};
 use lagar_press::{
     MeasuredText, Measurement, PressError, PressOptions, PressReport, Recipe, Request, StageBits,
@@ -79,28 +80,12 @@ struct Measured {
     original_perplexity: f64,
 }
 
-/// The object of `press --dry-run --json`.
-#[derive(Debug, Serialize)]
-struct Plan {
-    architecture: String,
-    parameters: u64,
-    recipe: &'static str,
-    tiers: String,
-    calibration_tokens: usize,
-    checkpoint_bytes: u64,
-    /// Codes, scales and the exact section, estimated; null where a divergence decides.
-    weight_bytes: Option<u64>,
-}
-
 pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
     let mut options = tiers(args)?;
     check_place(&args.output)?;
     check_texts(&args.output, &args.text)?;
     let text = calibration_text(&args.text)?;
     let cost = cost(args, &options)?;
-    if args.dry_run {
-        return dry_run(context, args, &options, &text);
-    }
     let interrupt = Interrupt::catch(Second::Exits)?;
     let reporter = Reporter::new(context.messages, &interrupt);
     options.tokens = args.tokens.get();
@@ -115,6 +100,17 @@ pub(crate) fn press(context: &Context, args: &PressArgs) -> anyhow::Result<()> {
         options,
         resume: args.resume,
     };
+    if args.dry_run {
+        let plan = lagar_press::plan(&context.cpu(), &request, &reporter);
+        drop(reporter);
+        return match plan {
+            Err(PressError::Engine(error)) => {
+                hint_at_exact(context, &error);
+                Err(PressError::Engine(error).into())
+            }
+            plan => dry_run::show(context, args, &request.options, &plan?),
+        };
+    }
     let result = lagar_press::press(&context.cpu(), &request, &reporter);
     drop(reporter);
     let report = match result {
@@ -236,12 +232,16 @@ impl Pressed {
     fn page<'a>(&'a self, args: &'a PressArgs, report: &PressReport) -> Page<'a> {
         let name = |path: &'a Path| path.file_name().and_then(OsStr::to_str).unwrap_or("");
         let inspection = &self.inspection;
+        let original = self.measured.as_ref().map(|m| m.original_perplexity);
         let tiers = inspection.tiers.iter().map(|tier| page::Tier {
             name: tier.name.clone(),
             bytes: tier.bytes,
             bits_per_parameter: tier.bits_per_parameter,
-            kl_mean: tier.kl_mean,
-            perplexity: tier.perplexity,
+            // Tier full is the original.
+            kl_mean: tier
+                .kl_mean
+                .or(original.filter(|_| tier.name == "full").map(|_| 0.0)),
+            perplexity: tier.perplexity.or(original.filter(|_| tier.name == "full")),
         });
         let refined = self.refined.iter();
         let sources = self.sources.iter();
@@ -253,7 +253,7 @@ impl Pressed {
             parameters: inspection.parameters,
             checkpoint_bytes: sources.clone().map(|file| file.bytes).sum(),
             tiers: tiers.collect(),
-            original_perplexity: self.measured.as_ref().map(|m| m.original_perplexity),
+            original_perplexity: original,
             measured_on: report
                 .measurement
                 .as_ref()
@@ -489,84 +489,4 @@ pub(super) fn read_text(path: &Path) -> anyhow::Result<String> {
             )
         })
         .blame(Fault::Input)
-}
-
-/// About how many bytes the weights take, where that is known beforehand.
-fn weight_bytes(options: &PressOptions, parameters: u64, checkpoint_bytes: u64) -> Option<u64> {
-    let parameters = parameters as f64;
-    // One byte of scale for 128 weights, and one 16-bit scale a row, for each stage.
-    let mut stages = 0.0;
-    for bits in &options.tiers {
-        match *bits {
-            StageBits::Depth(depth) => stages += f64::from(depth) + 0.08,
-            StageBits::Average(bits) => stages += bits + 0.08,
-            StageBits::FileBytes(bytes) => stages = 8.0 * bytes as f64 / parameters,
-            StageBits::FileBits(bits) => stages = bits,
-            // Nobody knows before it is pressed.
-            StageBits::Divergence(_) => return None,
-        }
-    }
-    // What a coder saves of an original of 16 or 32 bits alone, and for each bit of the tiers below, as
-    // measured in bench/record/exact-coder.md.
-    let original = 8.0 * checkpoint_bytes as f64 / parameters;
-    let exact = match options.exact {
-        true => (original - 5.5 - 0.85 * stages).max(1.0),
-        false => 0.0,
-    };
-    Some((parameters * (stages + exact) / 8.0) as u64)
-}
-
-fn dry_run(
-    context: &Context,
-    args: &PressArgs,
-    options: &PressOptions,
-    text: &str,
-) -> anyhow::Result<()> {
-    let checkpoint = match Checkpoint::open(&args.checkpoint) {
-        Err(error) => {
-            hint_at_exact(context, &error);
-            return Err(error).blame(Fault::Input);
-        }
-        Ok(checkpoint) => checkpoint,
-    };
-    let checkpoint_bytes = checkpoint_bytes(&checkpoint);
-    let model = Model::from_checkpoint(checkpoint, &ModelOptions::default()).blame(Fault::Input)?;
-    let tokens = model.tokenizer().encode_plain(text)?.len();
-    let calibration_tokens = tokens.min(args.tokens.get());
-    if calibration_tokens < 2 {
-        let error = PressError::TextTooShort {
-            purpose: "calibration",
-            tokens: calibration_tokens,
-            needed: 2,
-        };
-        return Err(error.into());
-    }
-    let parameters = model.parameters();
-    let plan = Plan {
-        architecture: model.spec().architecture.clone(),
-        parameters,
-        recipe: options.recipe.name(),
-        tiers: options.stages(),
-        calibration_tokens,
-        checkpoint_bytes,
-        weight_bytes: weight_bytes(options, parameters, checkpoint_bytes),
-    };
-    if context.json {
-        return terminal::print_json(&plan);
-    }
-    terminal::print(&format!(
-        "{}: {} parameters, {} in {}\nwould be pressed with --recipe {} --tiers {} and {} tokens of calibration text\n\
-         into {}{}; nothing was written\n",
-        terminal::escape(&plan.architecture),
-        count(plan.parameters),
-        bytes(plan.checkpoint_bytes),
-        terminal::escape(&args.checkpoint.to_string_lossy()),
-        plan.recipe,
-        plan.tiers,
-        plan.calibration_tokens,
-        terminal::escape(&args.output.to_string_lossy()),
-        plan.weight_bytes.map_or(String::new(), |weights| {
-            format!(", of about {} and the tokenizer", bytes(weights))
-        }),
-    ))
 }

@@ -155,7 +155,7 @@ impl Page<'_> {
         let stages = self.tensors.iter().map(|t| t.tiers.len()).max();
         let shades = match stages {
             Some(2..) => {
-                " The darkest part of a bar is the first tier's, each further one adds to it."
+                " The lowest part of a bar is the first tier's, each further one adds to it."
             }
             _ => "",
         };
@@ -180,7 +180,7 @@ impl Page<'_> {
             })
             .collect();
         format!(
-            "<section><h2>Where the bits are</h2>\n<figure>{}<figcaption>Codes and scales of each layer.{shades}{others}\
+            "<section><h2>Where the bits are</h2>\n<figure class=\"chart\">{}<figcaption>Codes and scales of each layer.{shades}{others}\
              </figcaption></figure>\n<h3>Bits of each column group</h3>\n<figure><div class=\"scroll\">{}{}</div>\
              <figcaption>A row is a tensor, a cell 128 of its input columns, from those that matter most on the left \
              to those that matter least.</figcaption></figure></section>\n",
@@ -214,7 +214,7 @@ impl Page<'_> {
             .step_by(3)
             .map(|shade| {
                 let loss = most * 2f64.powi(i32::from(shade) - i32::from(darkest));
-                (shade, format!("{loss:.2e} nats"))
+                (shade, format!("{} nats", significant(loss)))
             })
             .collect();
         format!(
@@ -312,6 +312,12 @@ fn runs(depths: &[u8]) -> String {
         .map(|run| format!("{} × {} bits", run.len(), run[0]))
         .collect();
     words.join(", ")
+}
+
+/// Two digits that say something.
+fn significant(value: f64) -> String {
+    let digits = (1.0 - value.abs().log10().floor()).clamp(0.0, 9.0);
+    format!("{value:.*}", digits as usize)
 }
 
 fn bits_per(bytes: u64, parameters: u64) -> f64 {
