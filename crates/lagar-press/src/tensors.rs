@@ -37,7 +37,7 @@ pub struct PressedStage {
     /// Cosine of the angle between the weights and what is stored of them.
     pub weight_cosine: f64,
     /// `‖(W − Ŵ) H^½‖ / ‖W H^½‖`, where `H` are the second moments of the inputs on calibration text: the error
-    /// of the outputs relative to the outputs.
+    /// of the outputs relative to the outputs, from 16 rows of every 256.
     pub relative_error: f64,
 }
 

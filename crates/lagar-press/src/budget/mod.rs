@@ -96,9 +96,7 @@ impl Depths {
     pub(crate) fn sensitivity(&self, weight: &str) -> Option<&Sensitivity> {
         self.sensitivities.get(weight)
     }
-}
 
-impl Depths {
     /// The number of tiers of a linear.
     fn tiers(&self, weight: &str) -> usize {
         self.linears.get(weight).map_or(self.others.len(), Vec::len)

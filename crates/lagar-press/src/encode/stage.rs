@@ -385,17 +385,18 @@ mod tests {
         lost / all
     }
 
-    /// What is measured while coding is what a reader finds.
+    /// What is measured while coding is what a reader finds, from a sample of the rows where there are many.
     #[test]
     fn the_reported_loss_is_that_of_the_decoded_weights() {
-        for (rows, width) in [(300, 172), (20, 260)] {
+        for (rows, width, within) in [(16, 172, 1e-3), (12, 260, 1e-3), (300, 172, 0.2)] {
             for bits in [&[3][..], &[2, 2], &[1, 1, 2]] {
                 let code = encode(rows, width, bits, 2);
                 let padded = width.next_multiple_of(4);
                 for (stage, sum) in code.stages.iter().zip(&code.sums) {
                     let expected = loss(&code.hessian, &code.weights, sum, padded).sqrt();
                     let found = stage.loss.relative_error();
-                    assert!((found / expected - 1.0).abs() < 1e-3, "{found} {expected}");
+                    let ratio = found / expected;
+                    assert!((ratio - 1.0).abs() < within, "{found} {expected}");
                     let product = |a: &[f32], b: &[f32]| {
                         let pairs = a.iter().zip(b);
                         pairs
