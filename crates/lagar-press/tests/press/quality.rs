@@ -15,7 +15,7 @@ fn divergence_whole_file_size_and_agreement_stay_within_their_bounds() {
     for (bits, kl, agreement) in [(2, 0.26, 0.64), (3, 0.048, 0.82), (4, 0.0125, 0.90)] {
         let output = folder.path().join(format!("{bits}.lagar"));
         let mut options = PressOptions::default().with_tiers(&[bits], false);
-        options.tokens = 65_536;
+        options.tokens = 32_768;
         let report = press_quietly(&novels(), &output, options);
         let pressed = Model::open(&output, None, &ModelOptions::default()).unwrap();
         let options = EvaluationOptions::new(None, Some(4096));

@@ -112,7 +112,6 @@ fn recipes_keep_to_a_length() {
     let file = folder.path().join("a.lagar");
     for (recipe, target) in [
         (Recipe::Codebook, 3.3),
-        (Recipe::Ternary, 2.7),
         (Recipe::Ternary, 3.0),
         (Recipe::Eigen, 2.56),
     ] {
