@@ -3,7 +3,7 @@
 use crate::args::PressArgs;
 use crate::context::Context;
 use crate::terminal::{self, Align, Table, bytes, count, duration, escape};
-use lagar_press::{Plan, PlannedTier, PressOptions};
+use lagar_press::{Plan, PlannedTier, PressOptions, StageBits};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -31,6 +31,9 @@ struct TierLine {
     bytes: u64,
     /// Whether that is a guess.
     guess: bool,
+    /// Whether it will be as long as a divergence needs, which nobody knows yet.
+    #[serde(skip)]
+    open: bool,
     bits_per_parameter: f64,
     /// To run it: weights, and keys, values and intermediate values of a context.
     memory_bytes: u64,
@@ -59,7 +62,12 @@ pub(super) fn show(
         stages: options.stages(),
         calibration_tokens: plan.calibration_tokens,
         checkpoint_bytes: plan.checkpoint_bytes,
-        tiers: plan.tiers.iter().map(|t| tier_line(t, plan)).collect(),
+        tiers: (plan.tiers.iter().enumerate())
+            .map(|(at, tier)| TierLine {
+                open: matches!(options.tiers.get(at), Some(StageBits::Divergence(_))),
+                ..tier_line(tier, plan)
+            })
+            .collect(),
         target: plan.bounds.first().map(|bounds| Target {
             tier: bounds.tier,
             bytes: bounds.target,
@@ -80,6 +88,7 @@ fn tier_line(tier: &PlannedTier, plan: &Plan) -> TierLine {
         name: tier.name,
         bytes: tier.bytes,
         guess: tier.is_guess,
+        open: false,
         bits_per_parameter: bits(tier.bytes, plan.parameters),
         memory_bytes: tier.memory.total(),
         context: tier.memory.context,
@@ -99,6 +108,11 @@ impl Planned<'_> {
             ("memory to run", Align::Right),
         ]);
         for tier in &self.tiers {
+            if tier.open {
+                let unknown = || "as needed".to_owned();
+                table.row([tier.name.to_owned(), unknown(), unknown(), unknown()]);
+                continue;
+            }
             let about = if tier.guess { "about " } else { "" };
             table.row([
                 tier.name.to_owned(),
