@@ -31,7 +31,8 @@ pub(crate) struct Prepared {
     pub(crate) tables: Vec<Tables>,
     /// What is taken out of the transformed matrix.
     pub(crate) product: Option<Product>,
-    outliers: Option<Outliers>,
+    /// What is taken out of the matrix itself.
+    pub(crate) outliers: Option<Outliers>,
     /// What else the first tier holds.
     terms: Vec<EncodedTerm>,
 }
@@ -143,13 +144,6 @@ impl Prepare<'_> {
 }
 
 impl Prepared {
-    /// Takes the single weights out of rows `first..`.
-    pub(crate) fn subtract_outliers(&self, first: usize, cols: usize, rows: &mut [f32]) {
-        if let Some(outliers) = &self.outliers {
-            outliers.subtract(first, cols, rows);
-        }
-    }
-
     /// What each tier adds, given the stage that each pass made.
     pub(crate) fn tiers(
         &mut self,

@@ -140,16 +140,8 @@ pub fn press(
         progress,
     };
     let rounds = Rounds {
-        cpu,
         request,
-        model: &model,
-        checkpoint: &checkpoint,
-        key: &key,
-        sources: &sources,
-        windows: &windows,
         budgeting: &budgeting,
-        partial: &partial,
-        progress,
         made: RefCell::default(),
         resumed: Cell::default(),
     };

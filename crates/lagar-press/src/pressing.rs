@@ -221,27 +221,17 @@ impl Pressing<'_> {
                 prepare.linear(tensor.name(), rows, row_importance(tensor.name()), read)
             })
             .collect::<Result<Vec<_>, PressError>>()?;
-        let left: Vec<_> = readers
-            .iter()
-            .zip(&prepared)
-            .map(|(read, prepared)| {
-                move |first: usize, out: &mut [f32]| {
-                    read(first, out);
-                    prepared.subtract_outliers(first, width, out);
-                }
-            })
-            .collect();
         let jobs: Vec<Job<'_>> = tensors
             .iter()
             .zip(&prepared)
-            .zip(readers.iter().zip(&left))
-            .map(|((tensor, prepared), (original, rows))| Job {
+            .zip(&readers)
+            .map(|((tensor, prepared), rows)| Job {
                 name: tensor.name(),
                 layouts: prepared.layouts.clone(),
                 tables: &prepared.tables,
+                outliers: prepared.outliers.as_ref(),
                 low_rank: prepared.product.as_ref(),
                 row_importance: row_importance(tensor.name()),
-                original,
                 rows,
             })
             .collect();
@@ -251,7 +241,6 @@ impl Pressing<'_> {
         };
         let encoded = encode_site(self.cpu, &code, &jobs, self.progress)?;
         drop(jobs);
-        drop(left);
         builder.site(width, permutation_bytes(&transform), sign_bytes(&transform));
         for ((name, prepared), stages) in names.iter().zip(&mut prepared).zip(encoded) {
             builder.linear(name, prepared.tiers(&passes, stages));

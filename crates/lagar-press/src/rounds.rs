@@ -8,20 +8,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
-use lagar_engine::{Checkpoint, Model};
-use lagar_format::SourceFile;
-use lagar_kernels::Cpu;
-
 use crate::budget::{self, Budget, Learning};
 use crate::encode::of_tokens;
-use crate::evaluate::Windows;
 use crate::measure::{self, Measurement};
-use crate::partial::{Key, Partial};
+use crate::partial::Partial;
 use crate::press::read_back;
 use crate::pressing::Pressing;
 use crate::refine::{Refine, Refinement, Sample};
 use crate::tensors::{self, PressedTensor};
-use crate::{PressError, Progress, Request, assemble};
+use crate::{PressError, Request, assemble};
 
 /// Files that are pressed at most to find one that has some divergence.
 const TRIES: usize = 5;
@@ -35,16 +30,9 @@ const FACTORS: (f64, f64) = (2.0, 12.0);
 
 /// What rounds compute with.
 pub(crate) struct Rounds<'a> {
-    pub(crate) cpu: &'a Cpu,
     pub(crate) request: &'a Request<'a>,
-    pub(crate) model: &'a Model,
-    pub(crate) checkpoint: &'a Checkpoint,
-    pub(crate) key: &'a Key,
-    pub(crate) sources: &'a [SourceFile],
-    pub(crate) windows: &'a Windows,
+    /// Model, text, work in progress and all else.
     pub(crate) budgeting: &'a budget::Request<'a>,
-    pub(crate) partial: &'a Partial,
-    pub(crate) progress: &'a dyn Progress,
     /// Rounds whose units are known to be there.
     pub(crate) made: RefCell<BTreeSet<usize>>,
     /// Units and tiers that an earlier press had finished.
@@ -74,20 +62,25 @@ impl Rounds<'_> {
     fn learned(&self, first: Budget) -> Result<(Budget, usize), PressError> {
         let rounds = self.request.options.rounds();
         let sample = match self.budgeting.examples {
-            None => Sample::of_text(self.windows),
-            Some(examples) => Sample::of_examples(examples, self.model.spec().context),
+            None => Sample::of_text(self.budgeting.windows),
+            Some(examples) => Sample::of_examples(examples, self.budgeting.model.spec().context),
         };
         let Some(sample) = sample.filter(|_| rounds > 0 && !first.is_fixed()) else {
             return Ok((first, 0));
         };
-        let mut learning = Learning::new(self.cpu, self.model, &sample, self.progress);
+        let mut learning = Learning::new(
+            self.budgeting.cpu,
+            self.budgeting.model,
+            &sample,
+            self.budgeting.progress,
+        );
         let tier = self.request.options.primary_tier();
         let mut best: Option<(f64, Budget, usize)> = None;
         let mut budget = first;
         for round in 0..=rounds {
             let (partial, following) = (
-                self.partial.in_round(round),
-                self.partial.in_round(round + 1),
+                self.budgeting.partial.in_round(round),
+                self.budgeting.partial.in_round(round + 1),
             );
             let known: Option<f64> = partial.read(DIVERGENCE)?;
             let next = Budget::known(&following)?;
@@ -97,10 +90,10 @@ impl Rounds<'_> {
             }
             let divergence = match known {
                 Some(known) => known,
-                None => learning.divergence(&self.partial.base(), tier)?,
+                None => learning.divergence(&self.budgeting.partial.base(), tier)?,
             };
             partial.write(DIVERGENCE, &divergence)?;
-            self.progress.note(&format!(
+            self.budgeting.progress.note(&format!(
                 "depths of round {round}: KL {divergence:.4} on text that was held out, before refinement"
             ));
             if best.as_ref().is_none_or(|(least, ..)| divergence < *least) {
@@ -112,7 +105,8 @@ impl Rounds<'_> {
             budget = match next {
                 Some(next) => next,
                 None => {
-                    let Some(shares) = learning.shares(&self.partial.base(), tier)? else {
+                    let Some(shares) = learning.shares(&self.budgeting.partial.base(), tier)?
+                    else {
                         break;
                     };
                     let next = budget.learned(self.budgeting, &shares)?;
@@ -137,7 +131,7 @@ impl Rounds<'_> {
             let Some(measured) = measured.filter(|kl| kl.is_finite()) else {
                 return Err(PressError::Unmeasured { wanted: nats });
             };
-            self.progress.note(&format!(
+            self.budgeting.progress.note(&format!(
                 "{bits:.3} bits for each parameter: KL {measured:.5}, wanted {nats}"
             ));
             found.push((bits, measured));
@@ -149,10 +143,10 @@ impl Rounds<'_> {
                     best = Some((bits, budget.clone(), round));
                 }
             }
-            let next = self.partial.in_round(round + 1);
+            let next = self.budgeting.partial.in_round(round + 1);
             budget = match Budget::known(&next)? {
                 Some(known) => known,
-                None => match self.nearer(&budget, &found, nats) {
+                None => match budget.with_bits(self.budgeting, nearer(&found, nats)) {
                     // As small or as large as can be.
                     Err(PressError::BelowFloor { .. }) => break,
                     other => other?,
@@ -169,43 +163,40 @@ impl Rounds<'_> {
         }
     }
 
-    /// A budget that should come closer to a divergence, given bits and divergences of those before.
-    fn nearer(
-        &self,
-        budget: &Budget,
-        found: &[(f64, f64)],
-        nats: f64,
-    ) -> Result<Budget, PressError> {
-        budget.with_bits(self.budgeting, nearer(found, nats))
-    }
-
     /// Presses, refines and measures, or takes over what there is of this round.
     fn finish(&self, budget: &Budget, round: usize) -> Result<Made, PressError> {
-        let partial = self.partial.in_round(round);
+        let partial = self.budgeting.partial.in_round(round);
         let again = self.made.borrow().contains(&round);
         let (mut file_bytes, tensors) = self.base(budget, &partial)?;
-        let base = self.partial.base();
+        let base = self.budgeting.partial.base();
         let refine = Refine {
-            cpu: self.cpu,
-            original: self.model,
+            cpu: self.budgeting.cpu,
+            original: self.budgeting.model,
             effort: self.request.options.effort,
             seed: self.request.options.seed,
-            windows: self.windows,
+            windows: self.budgeting.windows,
             partial: &partial,
-            progress: self.progress,
+            progress: self.budgeting.progress,
         };
         let (refinements, taken_over) = refine.run(&base)?;
         if !again {
             self.resumed.update(|resumed| resumed + taken_over);
         }
         if !refinements.is_empty() {
-            file_bytes = read_back(&base, self.model)?;
+            file_bytes = read_back(&base, self.budgeting.model)?;
         }
-        let measured = measure::tiers(self.cpu, self.request, self.model, &base, self.progress);
+        let measured = measure::tiers(
+            self.budgeting.cpu,
+            self.request,
+            self.budgeting.model,
+            &base,
+            self.budgeting.progress,
+        );
         let measurement = match measured {
             // The file is what was asked for all the same.
             Err(error @ PressError::Logits { .. }) => {
-                self.progress
+                self.budgeting
+                    .progress
                     .note(&format!("the tiers cannot be measured: {error}"));
                 None
             }
@@ -226,27 +217,35 @@ impl Rounds<'_> {
         budget: &Budget,
         partial: &Partial,
     ) -> Result<(u64, Vec<PressedTensor>), PressError> {
-        let spec = self.model.spec();
-        let tokens = self.windows.iter().flatten();
+        let spec = self.budgeting.model.spec();
+        let tokens = self.budgeting.windows.iter().flatten();
         let mut pressing = Pressing {
-            cpu: self.cpu,
-            model: self.model,
-            checkpoint: self.checkpoint,
+            cpu: self.budgeting.cpu,
+            model: self.budgeting.model,
+            checkpoint: self.budgeting.checkpoint,
             options: &self.request.options,
             depths: &budget.depths,
             partial,
-            progress: self.progress,
+            progress: self.budgeting.progress,
             token_importance: of_tokens(spec.vocabulary, tokens),
             resumed: 0,
         };
-        let units = pressing.units(self.windows)?;
-        self.progress.phase("Writing and reading back", 2);
-        let base = self.partial.base();
-        let (options, sources) = (&self.request.options, self.sources.to_vec());
-        assemble::base(self.checkpoint, spec, options, self.key, sources, &units)?.write(&base)?;
-        self.progress.advance(1);
-        let file_bytes = read_back(&base, self.model)?;
-        self.progress.advance(1);
+        let units = pressing.units(self.budgeting.windows)?;
+        self.budgeting.progress.phase("Writing and reading back", 2);
+        let base = self.budgeting.partial.base();
+        let (options, sources) = (&self.request.options, self.budgeting.sources.to_vec());
+        assemble::base(
+            self.budgeting.checkpoint,
+            spec,
+            options,
+            self.budgeting.key,
+            sources,
+            &units,
+        )?
+        .write(&base)?;
+        self.budgeting.progress.advance(1);
+        let file_bytes = read_back(&base, self.budgeting.model)?;
+        self.budgeting.progress.advance(1);
         if self.made.borrow_mut().insert(partial.round()) {
             self.resumed.update(|resumed| resumed + pressing.resumed);
         }

@@ -9,6 +9,7 @@ use lagar_kernels::Cpu;
 use super::feedback::Feedback;
 use super::loss::Loss;
 use super::low_rank::Product;
+use super::outliers::Outliers;
 use super::strip::{Strip, encode_stage, encode_strip};
 use super::tables::Tables;
 use crate::{PressError, Progress};
@@ -41,13 +42,13 @@ pub(crate) struct Job<'a> {
     pub(crate) layouts: Vec<StageLayout>,
     /// Of each stage.
     pub(crate) tables: &'a [Tables],
+    /// What a sparse stage already holds of the matrix.
+    pub(crate) outliers: Option<&'a Outliers>,
     /// What another stage already holds of the transformed matrix.
     pub(crate) low_rank: Option<&'a Product>,
     /// How much an error in each row matters next to one in the others; all alike if empty.
     pub(crate) row_importance: &'a [f32],
     /// Reads rows `first..` of the weight matrix (row-major, as many as fit) as f32.
-    pub(crate) original: &'a (dyn Fn(usize, &mut [f32]) + Sync),
-    /// The same without what a sparse stage holds of them.
     pub(crate) rows: &'a (dyn Fn(usize, &mut [f32]) + Sync),
 }
 
@@ -335,9 +336,9 @@ mod tests {
             name: "test",
             layouts: layouts.clone(),
             tables: &TRELLIS,
+            outliers: None,
             low_rank: None,
             row_importance: &[],
-            original: &read,
             rows: &read,
         }];
         let stages = encode_site(&cpu, &code, &jobs, &Silent).unwrap().remove(0);
@@ -438,9 +439,9 @@ mod tests {
                 name: "up",
                 layouts: vec![StageLayout::new(rows, width, &[3]).unwrap()],
                 tables: &TRELLIS,
+                outliers: None,
                 low_rank: None,
                 row_importance: &[],
-                original: &read,
                 rows: &read,
             };
             encode_site(&cpu, &code, &[job], &Silent).map(|mut jobs| jobs.remove(0).remove(0))
@@ -571,9 +572,9 @@ mod tests {
                 name: "test",
                 layouts: vec![layout.clone()],
                 tables: &TRELLIS,
+                outliers: None,
                 low_rank: None,
                 row_importance: importance,
-                original: &read,
                 rows: &read,
             };
             let encoded = encode_site(&cpu, &code, &[job], &Silent).unwrap();

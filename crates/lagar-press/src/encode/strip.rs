@@ -44,19 +44,21 @@ pub(super) fn encode_strip(
     let height = layout.tile_height(strip);
     let first = strip * TILE_ROWS;
     let stored = (layout.rows() - first).min(height);
-    let transformed = |rows: &(dyn Fn(usize, &mut [f32]) + Sync)| {
-        let mut original = vec![0f32; stored * layout.cols()];
-        rows(first, &mut original);
+    let mut original = vec![0f32; stored * layout.cols()];
+    (job.rows)(first, &mut original);
+    let transformed = |original: &[f32]| {
         let mut weights = vec![0f32; height * width];
         let own = &mut weights[..stored * width];
-        cpu.transform(code.transform, &original, stored, own);
+        cpu.transform(code.transform, original, stored, own);
         weights
     };
+    let mut weights = transformed(&original);
     let measure = code.least_damped();
-    let mut original = transformed(job.original);
-    original.truncate(stored * width);
-    let before = Before::new(cpu, measure, original, stored);
-    let mut weights = transformed(job.rows);
+    let before = Before::new(cpu, measure, weights[..stored * width].to_vec(), stored);
+    if let Some(outliers) = job.outliers {
+        outliers.subtract(first, layout.cols(), &mut original);
+        weights = transformed(&original);
+    }
     if let Some(low_rank) = job.low_rank {
         low_rank.subtract(first, width, &mut weights[..stored * width]);
     }

@@ -202,9 +202,9 @@ impl Encode {
                 name,
                 layouts: vec![StageLayout::new(rows, width, &depths)?],
                 tables: &[Tables::Trellis],
+                outliers: None,
                 low_rank: None,
                 row_importance: &[],
-                original: &read,
                 rows: &read,
             };
             let started = Instant::now();

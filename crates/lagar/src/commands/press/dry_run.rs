@@ -63,10 +63,7 @@ pub(super) fn show(
         calibration_tokens: plan.calibration_tokens,
         checkpoint_bytes: plan.checkpoint_bytes,
         tiers: (plan.tiers.iter().enumerate())
-            .map(|(at, tier)| TierLine {
-                open: matches!(options.tiers.get(at), Some(StageBits::Divergence(_))),
-                ..tier_line(tier, plan)
-            })
+            .map(|(at, tier)| tier_line(tier, plan, options.tiers.get(at)))
             .collect(),
         target: plan.bounds.first().map(|bounds| Target {
             tier: bounds.tier,
@@ -83,12 +80,12 @@ pub(super) fn show(
     }
 }
 
-fn tier_line(tier: &PlannedTier, plan: &Plan) -> TierLine {
+fn tier_line(tier: &PlannedTier, plan: &Plan, stage: Option<&StageBits>) -> TierLine {
     TierLine {
         name: tier.name,
         bytes: tier.bytes,
         guess: tier.is_guess,
-        open: false,
+        open: matches!(stage, Some(StageBits::Divergence(_))),
         bits_per_parameter: bits(tier.bytes, plan.parameters),
         memory_bytes: tier.memory.total(),
         context: tier.memory.context,
