@@ -334,8 +334,8 @@ fn store_escaped(coded: Coded, high: u32, ty: ExactType, stored: &mut Vec<u8>) {
 /// The symbol of each high part.
 fn palette_symbols(palette: &Palette, high_bytes: usize) -> Vec<u8> {
     let mut symbols = vec![ESCAPE as u8; 1 << (8 * high_bytes)];
-    for (symbol, &value) in (0u8..).zip(&palette.values) {
-        symbols[usize::from(value)] = symbol;
+    for (symbol, &value) in palette.values.iter().enumerate() {
+        symbols[usize::from(value)] = symbol as u8;
     }
     symbols
 }
