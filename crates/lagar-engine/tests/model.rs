@@ -69,6 +69,48 @@ fn logits_have_the_same_bits_for_every_chunk_thread_count_and_isa() {
 }
 
 #[test]
+fn sequences_of_a_batch_have_the_bits_that_each_has_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let cpu = Cpu::new(Isa::best(), 2);
+    for (name, model) in models(folder.path()) {
+        let (vocabulary, mut sessions) = (model.spec().vocabulary, Vec::new());
+        let tokens = tokens(80, vocabulary);
+        // Sequences of different lengths, one of them empty.
+        let lengths = [17, 0, 31, 1, 16];
+        for (first, &len) in lengths.iter().enumerate() {
+            let mut session = model.session(64).unwrap();
+            let start = &tokens[first..first + len];
+            let done = model.next_logits(&cpu, &mut session, start, &mut NoObserver);
+            done.unwrap();
+            sessions.push(session);
+        }
+        let next = &tokens[40..40 + lengths.len()];
+        let mut logits = vec![0.0; lengths.len() * vocabulary];
+        for _ in 0..2 {
+            let mut all: Vec<_> = sessions.iter_mut().collect();
+            let done = model.batch_logits(&cpu, &mut all, next, &mut logits);
+            done.unwrap();
+        }
+        for (first, &len) in lengths.iter().enumerate() {
+            let mut session = model.session(64).unwrap();
+            let alone = [&tokens[first..first + len], &[next[first]; 2]].concat();
+            let expected = model.next_logits(&cpu, &mut session, &alone, &mut NoObserver);
+            let found = &logits[first * vocabulary..][..vocabulary];
+            assert!(found == expected.unwrap(), "{name}, sequence {first}");
+            assert_eq!(sessions[first].len(), len + 2);
+        }
+        let mut all: Vec<_> = sessions.iter_mut().collect();
+        let outside = [next[0], next[1], vocabulary as u32, next[3], next[4]];
+        let error = model.batch_logits(&cpu, &mut all, &outside, &mut logits);
+        assert!(
+            matches!(error, Err(EngineError::TokenOutOfRange { .. })),
+            "{name}"
+        );
+        assert_eq!(sessions[0].len(), lengths[0] + 2);
+    }
+}
+
+#[test]
 fn a_sequence_goes_on_from_any_point_as_if_it_had_never_gone_further() {
     let folder = tempfile::tempdir().unwrap();
     let cpu = Cpu::new(Isa::best(), 2);

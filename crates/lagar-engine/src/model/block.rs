@@ -96,6 +96,14 @@ impl BlockWeights {
     }
 }
 
+/// Vectors of one sequence among those that take a block together.
+pub(super) struct Part<'a> {
+    /// The block's keys and values of the sequence so far.
+    pub(super) cache: &'a mut KvCache,
+    /// How many positions follow.
+    pub(super) n: usize,
+}
+
 /// What a block's pass works with.
 pub(super) struct Pass<'a> {
     pub(super) cpu: &'a Cpu,
@@ -127,21 +135,22 @@ impl Model {
         cache: &mut KvCache,
         observer: &mut dyn Observer,
     ) -> Result<(), EngineError> {
-        self.layer_in(cpu, layer, x, n, cache, self.activations, observer)
+        let parts = &mut [Part { cache, n }];
+        self.layer_in(cpu, layer, x, parts, self.activations, observer)
     }
 
-    /// [`Model::layer`] in this arithmetic.
+    /// [`Model::layer`] for vectors of several sequences, one after the other in `x`, in this arithmetic.
     pub(super) fn layer_in(
         &self,
         cpu: &Cpu,
         layer: usize,
         x: &mut [f32],
-        n: usize,
-        cache: &mut KvCache,
+        parts: &mut [Part<'_>],
         activations: Activations,
         observer: &mut dyn Observer,
     ) -> Result<(), EngineError> {
         let spec = &self.spec.blocks[layer];
+        let n = parts.iter().map(|part| part.n).sum();
         assert_eq!(x.len(), n * self.spec.hidden, "n × hidden");
         let weights = self.weights.block(cpu, layer)?;
         let mut pass = Pass {
@@ -152,7 +161,7 @@ impl Model {
             observer,
         };
         self.scratch.with(|scratch| {
-            pass.attention(spec, &weights, x, cache, scratch);
+            pass.attention(spec, &weights, x, parts, scratch);
             pass.mlp(spec, &weights, x, scratch);
         });
         Ok(())
@@ -168,7 +177,7 @@ impl Pass<'_> {
         spec: &Block,
         weights: &BlockWeights,
         x: &mut [f32],
-        cache: &mut KvCache,
+        parts: &mut [Part<'_>],
         scratch: &mut Scratch,
     ) {
         let (cpu, n) = (self.cpu, self.n);
@@ -215,27 +224,36 @@ impl Pass<'_> {
                 norm(cpu, spec, weight, before, x);
             }
         }
-        let first = cache.len();
         if let Some(rope) = &attention.rope {
-            scratch.angles.update(rope, first, n);
+            let runs = parts.iter().map(|part| {
+                let first = part.cache.len();
+                first..first + part.n
+            });
+            scratch.angles.update(rope, runs);
             let (cos, sin) = (&scratch.angles.cos, &scratch.angles.sin);
             cpu.rope(query, n, heads, head_dim, cos, sin);
             cpu.rope(key, n, kv_heads, head_dim, cos, sin);
         }
-        cache.push(cpu, key, value, n);
-        let args = AttentionArgs {
-            query,
-            n,
-            heads,
-            cache,
-            scale: attention.scale,
-            causal: true,
-            window: match attention.mask {
-                Mask::Causal => None,
-                Mask::SlidingWindow(window) => Some(window),
-            },
-        };
-        cpu.attention(&args, attended);
+        let mut done = 0;
+        for Part { cache, n } in parts {
+            let rows = done..done + *n;
+            let of = |heads: usize| rows.start * heads * head_dim..rows.end * heads * head_dim;
+            cache.push(cpu, &key[of(kv_heads)], &value[of(kv_heads)], *n);
+            let args = AttentionArgs {
+                query: &query[of(heads)],
+                n: *n,
+                heads,
+                cache,
+                scale: attention.scale,
+                causal: true,
+                window: match attention.mask {
+                    Mask::Causal => None,
+                    Mask::SlidingWindow(window) => Some(window),
+                },
+            };
+            cpu.attention(&args, &mut attended[of(heads)]);
+            done = rows.end;
+        }
         let mut input = self.input(ATTENTION_OUTPUT, attended, &mut scratch.prepared);
         self.multiply((ATTENTION_OUTPUT, 0), &weights.output, &mut input, normed);
         cpu.add(x, normed);

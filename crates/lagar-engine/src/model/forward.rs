@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use lagar_kernels::Cpu;
 
+use super::block::Part;
 use super::linear::Input;
 use super::scratch::room;
-use super::{Activations, Model, Observer, Session, block};
+use super::{Activations, Model, NoObserver, Observer, Session, block};
 use crate::EngineError;
 
 impl Model {
@@ -153,6 +154,63 @@ impl Model {
         Ok(logits)
     }
 
+    /// Appends one token to each of several sequences, all in one pass, so that the weights are read once for all of
+    /// them. `logits` becomes sequences × vocabulary: what follows each, the same bits as without the
+    /// others.
+    ///
+    /// # Errors
+    /// As [`Model::forward`]; all sessions are then as they were.
+    ///
+    /// # Panics
+    /// If there are not as many tokens as sessions, or `logits` has another length.
+    pub fn batch_logits(
+        &self,
+        cpu: &Cpu,
+        sessions: &mut [&mut Session],
+        tokens: &[u32],
+        logits: &mut [f32],
+    ) -> Result<(), EngineError> {
+        let n = sessions.len();
+        assert_eq!(tokens.len(), n, "a token for each session");
+        assert_eq!(logits.len(), n * self.spec.vocabulary, "n × vocabulary");
+        for (session, &token) in sessions.iter().zip(tokens) {
+            self.check_room(session, &[token])?;
+        }
+        let before: Vec<usize> = sessions.iter().map(|session| session.len()).collect();
+        let mut x = vec![0.0; n * self.spec.hidden];
+        let done = self
+            .timed(|| self.batch(cpu, sessions, tokens, &mut x))
+            .and_then(|()| self.logits(cpu, &x, n, logits));
+        if done.is_err() {
+            for (session, before) in sessions.iter_mut().zip(before) {
+                session.truncate(before);
+            }
+        }
+        done
+    }
+
+    /// Takes a token of each sequence through all blocks; `x` is then their hidden states.
+    fn batch(
+        &self,
+        cpu: &Cpu,
+        sessions: &mut [&mut Session],
+        tokens: &[u32],
+        x: &mut [f32],
+    ) -> Result<(), EngineError> {
+        self.embed(cpu, tokens, x)?;
+        for layer in 0..self.spec.blocks.len() {
+            let caches = sessions.iter_mut().map(|s| &mut s.caches[layer]);
+            let mut parts: Vec<_> = caches.map(|cache| Part { cache, n: 1 }).collect();
+            let observer = &mut NoObserver;
+            self.layer_in(cpu, layer, x, &mut parts, self.activations, observer)?;
+        }
+        self.final_norm(cpu, x, tokens.len());
+        if let Some(stream) = self.weights.stream() {
+            stream.counters().pass(tokens.len());
+        }
+        Ok(())
+    }
+
     /// Appends tokens; the hidden states of the last `keep` of them are then at the front of
     /// `session.hidden`.
     fn run(
@@ -163,14 +221,7 @@ impl Model {
         keep: usize,
         observer: &mut dyn Observer,
     ) -> Result<(), EngineError> {
-        let asked = session.len() + tokens.len();
-        if asked > session.context {
-            return Err(EngineError::ContextExceeded {
-                asked,
-                context: session.context,
-            });
-        }
-        self.check_tokens(tokens, session.len())?;
+        self.check_room(session, tokens)?;
         let before = session.len();
         let done = self.timed(|| self.pieces(cpu, session, tokens, observer, keep));
         if done.is_err() {
@@ -226,6 +277,18 @@ impl Model {
             stream.counters().computed(start);
         }
         result
+    }
+
+    /// Whether a session has room for these tokens, and the vocabulary has them.
+    fn check_room(&self, session: &Session, tokens: &[u32]) -> Result<(), EngineError> {
+        let asked = session.len() + tokens.len();
+        if asked > session.context {
+            return Err(EngineError::ContextExceeded {
+                asked,
+                context: session.context,
+            });
+        }
+        self.check_tokens(tokens, session.len())
     }
 
     pub(super) fn check_tokens(&self, tokens: &[u32], first: usize) -> Result<(), EngineError> {

@@ -1,5 +1,6 @@
 //! Buffers that a forward pass reuses, so that a token allocates nothing.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::linear::{Prepared, RowScratch};
@@ -34,20 +35,25 @@ pub(super) struct Scratch {
 /// Cosines and sines of the positions that the pass is at.
 #[derive(Debug, Default)]
 pub(super) struct Angles {
-    of: Option<(Arc<Rope>, usize, usize)>,
+    of: Option<(Arc<Rope>, Vec<Range<usize>>)>,
     pub(super) cos: Vec<f32>,
     pub(super) sin: Vec<f32>,
 }
 
 impl Angles {
-    /// Fills in `n` positions from `first`, unless they are there from the block before.
-    pub(super) fn update(&mut self, rope: &Arc<Rope>, first: usize, n: usize) {
-        let same = |(known, f, m): &(Arc<Rope>, usize, usize)| {
-            Arc::ptr_eq(known, rope) && (*f, *m) == (first, n)
+    /// Fills in some runs of positions, unless they are there from the block before.
+    pub(super) fn update(
+        &mut self,
+        rope: &Arc<Rope>,
+        positions: impl Iterator<Item = Range<usize>> + Clone,
+    ) {
+        let same = |(known, runs): &(Arc<Rope>, Vec<Range<usize>>)| {
+            Arc::ptr_eq(known, rope) && positions.clone().eq(runs.iter().cloned())
         };
         if !self.of.as_ref().is_some_and(same) {
-            rope.angles(first, n, &mut self.cos, &mut self.sin);
-            self.of = Some((Arc::clone(rope), first, n));
+            let all = positions.clone().flatten();
+            rope.angles(all, &mut self.cos, &mut self.sin);
+            self.of = Some((Arc::clone(rope), positions.collect()));
         }
     }
 }

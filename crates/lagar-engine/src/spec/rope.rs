@@ -26,10 +26,15 @@ impl Rope {
     ///
     /// The angle is an f32 product, as in `transformers`; its cosine is computed in f64 and
     /// rounded once.
-    pub fn angles(&self, first: usize, n: usize, cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
+    pub fn angles(
+        &self,
+        positions: impl IntoIterator<Item = usize>,
+        cos: &mut Vec<f32>,
+        sin: &mut Vec<f32>,
+    ) {
         cos.clear();
         sin.clear();
-        for position in first..first + n {
+        for position in positions {
             for frequency in &self.frequencies {
                 let (s, c) = f64::from(position as f32 * frequency).sin_cos();
                 cos.push(c as f32 * self.magnitude);

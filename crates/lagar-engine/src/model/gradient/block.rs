@@ -6,7 +6,7 @@ use super::linear::{Outputs, Strips};
 use super::observer::{GradientObserver, LinearGradient};
 use super::recorded::Recorded;
 use crate::EngineError;
-use crate::model::block::{BlockWeights, Pass};
+use crate::model::block::{BlockWeights, Part, Pass};
 use crate::model::linear::Linear;
 use crate::model::scratch::{Scratch, room};
 use crate::model::{Activations, Model};
@@ -49,7 +49,11 @@ impl Model {
                 observer: &mut way.recorded,
             };
             let before = x.clone();
-            forward.attention(spec, &weights, &mut x, &mut cache, scratch);
+            let mut parts = [Part {
+                cache: &mut cache,
+                n: way.n,
+            }];
+            forward.attention(spec, &weights, &mut x, &mut parts, scratch);
             let between = x.clone();
             forward.mlp(spec, &weights, &mut x, scratch);
             drop(cache);
@@ -169,7 +173,7 @@ impl BlockBackward<'_, '_> {
         cpu.attention_backward(&args, &mut dquery, &mut dkey, &mut dvalue);
         if let Some(rope) = &attention.rope {
             // A rotation's transpose rotates by the opposite angles.
-            self.scratch.angles.update(rope, 0, n);
+            self.scratch.angles.update(rope, [0..n].into_iter());
             let cos = &self.scratch.angles.cos;
             let sin: Vec<f32> = self.scratch.angles.sin.iter().map(|sin| -sin).collect();
             cpu.rope(&mut dquery, n, heads, head_dim, cos, &sin);

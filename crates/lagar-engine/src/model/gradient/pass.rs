@@ -8,6 +8,7 @@ use super::loss::Loss;
 use super::observer::{GradientObserver, LinearGradient};
 use super::recorded::Recorded;
 use crate::EngineError;
+use crate::model::block::Part;
 use crate::model::scratch::room;
 use crate::model::{Activations, Model, NoObserver};
 
@@ -56,8 +57,10 @@ impl Model {
                 cpu,
                 layer,
                 &mut x,
-                n,
-                &mut cache,
+                &mut [Part {
+                    cache: &mut cache,
+                    n,
+                }],
                 activations,
                 &mut NoObserver,
             )?;
