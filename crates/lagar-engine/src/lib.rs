@@ -20,7 +20,7 @@ pub use lagar_kernels::{KvCache, KvFormat};
 pub use model::gradient;
 pub use model::{
     Activations, Model, ModelOptions, NoObserver, Observer, Session, StreamReport, TierFit,
-    TierMemory, fit_tier, memory_of_dense, memory_of_pressed,
+    TierMemory, Work, fit_tier, memory_of_dense, memory_of_pressed,
 };
 pub use sampling::{Sampler, SamplingOptions};
 pub use spec::{ModelSpec, Role, Site, SiteId, TensorSpec};

@@ -5,7 +5,7 @@
 //! - *in cache*: one vector times 1024 × 1024 weights, again and again, one thread;
 //! - *stream*: one vector times 1 GiB of codes, so from memory, with one and with two threads, in GB/s
 //!   of codes and scales;
-//! - *batch*: products with 4 and 128 vectors, 2048 × 2048 weights, in int8 TOP/s (two operations per
+//! - *batch*: products with 4, 8 and 128 vectors, 2048 × 2048 weights, in int8 TOP/s (two operations per
 //!   weight and vector), for one and two threads.
 #![allow(clippy::print_stdout)]
 
@@ -32,15 +32,13 @@ fn main() -> Result<(), KernelError> {
         .map(|i| ((i as u32).wrapping_mul(2654435761) >> 24) as u8 | 1)
         .collect();
     println!(
-        "isa        K  L  table | in cache, 1 thread |   stream, GB/s    | n=4, TOP/s  | n=128, TOP/s"
+        "isa        K  L  table | in cache, 1 thread |   stream, GB/s    | n=4, TOP/s  | n=8, TOP/s  | n=128, TOP/s"
     );
     println!(
-        "                       |  G weights/s       | 1 thread 2 threads|   1     2    |   1     2"
+        "                       |  G weights/s       | 1 thread 2 threads|   1     2    |   1     2    |   1     2"
     );
     for isa in isas {
-        for depth in
-            std::env::var("D").map_or((1..=8).collect::<Vec<u8>>(), |d| vec![d.parse().unwrap()])
-        {
+        for depth in 1..=8 {
             for window in [depth, 8] {
                 if window != depth || depth == 8 || depth == 4 {
                     line(isa, Table::trained(depth, window), &bytes)?;
@@ -69,7 +67,7 @@ fn line(isa: Isa, table: &Table, bytes: &[u8]) -> Result<(), KernelError> {
         Ok((size + 4096 * 4096 / 128) as f64 / seconds / 1e9)
     };
     println!(
-        "{:9} {:2} {:2}  {:5} | {in_cache:11.2}        | {:7.2} {:7.2}   | {:5.3} {:5.3}  | {:5.3} {:5.3}",
+        "{:9} {:2} {:2}  {:5} | {in_cache:11.2}        | {:7.2} {:7.2}   | {:5.3} {:5.3}  | {:5.3} {:5.3}  | {:5.3} {:5.3}",
         isa.name(),
         table.depth(),
         table.window(),
@@ -82,6 +80,8 @@ fn line(isa: Isa, table: &Table, bytes: &[u8]) -> Result<(), KernelError> {
         stream(&two)?,
         batch(&one, 4)?,
         batch(&two, 4)?,
+        batch(&one, 8)?,
+        batch(&two, 8)?,
         batch(&one, 128)?,
         batch(&two, 128)?,
     );

@@ -19,6 +19,7 @@ mod gemm;
 mod isa;
 mod matmul;
 mod pool;
+mod probe;
 pub mod simd;
 mod viterbi;
 

@@ -49,7 +49,12 @@ impl Context {
 
     /// Starts the threads that compute.
     pub(crate) fn cpu(&self) -> Cpu {
-        let cpu = Cpu::new(self.isa, self.threads);
+        self.cpu_with(self.threads)
+    }
+
+    /// Starts so many of them.
+    pub(crate) fn cpu_with(&self, threads: usize) -> Cpu {
+        let cpu = Cpu::new(self.isa, threads);
         self.messages.detail(&format!(
             "computing with {} on {} threads",
             self.isa.name(),

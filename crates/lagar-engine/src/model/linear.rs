@@ -94,6 +94,14 @@ impl<'a> Input<'a> {
 }
 
 impl Linear {
+    /// Bytes that a product reads of the weight.
+    pub(super) fn bytes(&self) -> u64 {
+        match &self.weight {
+            Weight::Dense { region, .. } => region.len() as u64,
+            Weight::Pressed(pressed) => pressed.bytes(),
+        }
+    }
+
     /// `W x + b`; `y` is n × outputs.
     pub(super) fn multiply(&self, cpu: &Cpu, input: &mut Input<'_>, y: &mut [f32]) {
         self.products(cpu, input, y);

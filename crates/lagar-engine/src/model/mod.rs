@@ -17,6 +17,7 @@ mod source;
 mod stream;
 mod tier_source;
 mod weights;
+mod work;
 
 use std::ops::Range;
 use std::path::Path;
@@ -30,6 +31,7 @@ pub use observer::{NoObserver, Observer};
 pub use options::{Activations, ModelOptions};
 pub use session::Session;
 pub use stream::StreamReport;
+pub use work::Work;
 
 use crate::spec::ModelSpec;
 use crate::tokenizer::{Tokenizer, TokenizerConfig};
@@ -53,6 +55,8 @@ pub struct Model {
     embedding: Embedding,
     weights: Weights,
     final_norm: Vec<f32>,
+    /// Whether any weight is.
+    is_pressed: bool,
     activations: Activations,
     kv: KvFormat,
     files: Vec<(String, Region)>,
@@ -107,6 +111,7 @@ impl Model {
             embedding: parts.embedding,
             weights: parts.weights,
             final_norm: parts.final_norm,
+            is_pressed: pressed,
             activations: options.activations,
             kv: options
                 .kv

@@ -49,6 +49,11 @@ impl Session {
         self.context
     }
 
+    /// Memory of keys and values so far, in bytes.
+    pub fn cache_bytes(&self) -> usize {
+        self.caches.iter().map(KvCache::bytes).sum()
+    }
+
     /// Goes back to the first `len` tokens. Does nothing if there are no more than that.
     pub fn truncate(&mut self, len: usize) {
         for cache in &mut self.caches {

@@ -19,6 +19,18 @@ pub(crate) struct Pressed {
 }
 
 impl Pressed {
+    /// Bytes that a product reads of the matrix.
+    pub(crate) fn bytes(&self) -> u64 {
+        let factors = self.low_rank.iter().flat_map(|l| [&l.v, &l.u]);
+        let dense = self
+            .stages
+            .iter()
+            .chain(factors)
+            .map(|stage| stage.codes.len() + stage.scales.len() + stage.row_scales.len());
+        let sparse = self.sparse.iter().map(|s| s.gaps.len() + s.values.len());
+        dense.chain(sparse).sum::<usize>() as u64
+    }
+
     /// Writes rows of the matrix in the space of its input, the first a multiple of 16; `out` is rows ×
     /// columns. Works on the calling thread. The bits are those that the exact coder predicts by.
     pub(crate) fn predict(

@@ -9,6 +9,7 @@
 mod decode;
 
 use std::arch::x86_64::*;
+use std::hint::black_box;
 use std::ops::Range;
 
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
@@ -19,10 +20,12 @@ use decode::{Decode, Extract, Free, Halves, Nibble, Plain, STEP, offset};
 
 pub(super) const OPS: Ops = Ops {
     dot,
+    few: None,
     decode,
     offset,
     multiply,
     scales,
+    peak,
 };
 
 /// Calls a function with the extraction and look-up that fit a table.
@@ -162,7 +165,10 @@ unsafe fn multiply(product: &Product<'_>, out: &mut [f32]) {
     product.check(out);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
-        match (product.sums.len(), product.lookup.form == Form::Split) {
+        match (
+            product.vectors.sums.len(),
+            product.lookup.form == Form::Split,
+        ) {
             (1, false) => multiply_tokens::<1, true>(product, out),
             (2, false) => multiply_tokens::<2, true>(product, out),
             (3, false) => multiply_tokens::<3, true>(product, out),
@@ -187,7 +193,7 @@ unsafe fn multiply_tokens<const T: usize, const SIGNED: bool>(
         .enumerate()
     {
         let mut sums = [[_mm256_setzero_si256(); 2]; T];
-        for (sums, sum) in sums.iter_mut().zip(product.sums) {
+        for (sums, sum) in sums.iter_mut().zip(product.vectors.sums) {
             *sums = [_mm256_set1_epi32(-offset * sum); 2];
         }
         for (b, levels) in levels.as_chunks::<UNIT>().0.iter().enumerate() {
@@ -197,7 +203,11 @@ unsafe fn multiply_tokens<const T: usize, const SIGNED: bool>(
                 let low = _mm256_loadu_si256(levels.as_ptr().cast());
                 let high = _mm256_loadu_si256(levels.as_ptr().add(STEP).cast());
                 for (t, sums) in sums.iter_mut().enumerate() {
-                    let x = product.x.as_ptr().add(t * product.stride + b * BLOCK_COLS);
+                    let x = product
+                        .vectors
+                        .x
+                        .as_ptr()
+                        .add(t * product.vectors.stride + b * BLOCK_COLS);
                     let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
                     sums[0] = add(SIGNED, sums[0], low, x);
                     sums[1] = add(SIGNED, sums[1], high, x);
@@ -231,4 +241,24 @@ unsafe fn scales(codes: &[u8], out: &mut [f32]) {
             _mm256_storeu_ps(out.as_mut_ptr(), values);
         }
     }
+}
+
+/// See [`Ops::peak`].
+///
+/// # Safety
+/// The processor has AVX2.
+#[target_feature(enable = "avx2")]
+unsafe fn peak(products: u64) {
+    let mut sums = [_mm256_setzero_si256(); 8];
+    let mut levels = black_box(_mm256_set1_epi8(3));
+    let x = black_box(_mm256_set1_epi8(-5));
+    for _ in 0..products.div_ceil((sums.len() * STEP) as u64) {
+        // Else the products would be the same in every round, and computed once.
+        levels = black_box(levels);
+        for sum in &mut sums {
+            // SAFETY: the features are those of this function.
+            *sum = unsafe { add(false, *sum, levels, x) };
+        }
+    }
+    black_box(sums);
 }

@@ -8,20 +8,23 @@
 mod decode;
 
 use std::arch::x86_64::*;
+use std::hint::black_box;
 use std::ops::Range;
 
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::Form;
-use super::tile::{AHEAD, Ops, Product, Tile, UNIT};
+use super::tile::{AHEAD, Ops, Product, Tile, UNIT, Vectors};
 use decode::{Decode, Extract, Free, Halves, Plain, Small, halves_shift, offset};
 
 pub(super) const OPS: Ops = Ops {
     dot,
+    few: Some(few),
     decode,
     offset,
     multiply,
     scales,
+    peak,
 };
 
 /// Calls a function with the look-up that fits a table.
@@ -116,6 +119,120 @@ unsafe fn dot_units<D: Decode, const U: usize>(
     U
 }
 
+/// See [`Ops::few`].
+///
+/// # Safety
+/// The processor has AVX-512 VBMI and VNNI.
+unsafe fn few(tile: &Tile<'_>, units: Range<usize>, vectors: &Vectors<'_>, out: &mut [f32]) {
+    tile.check_few(&units, vectors, out);
+    // SAFETY: the caller promises the processor; the lengths are checked.
+    unsafe { with_decode!(tile.lookup, few_with(tile, units, vectors, out)) }
+}
+
+/// # Safety
+/// As [`few`], whose arguments are checked.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
+unsafe fn few_with<D: Decode>(
+    tile: &Tile<'_>,
+    units: Range<usize>,
+    vectors: &Vectors<'_>,
+    out: &mut [f32],
+) {
+    // SAFETY: the features are those of this function; the rest is promised. `T` is at least the number of
+    // vectors, and `U · T` sums, `T` values and the tables fit the registers.
+    unsafe {
+        match vectors.sums.len() {
+            1 | 2 => few_vectors::<D, 2, 8>(tile, units, vectors, out),
+            3 => few_vectors::<D, 3, 4>(tile, units, vectors, out),
+            4 => few_vectors::<D, 4, 4>(tile, units, vectors, out),
+            5 | 6 => few_vectors::<D, 6, 2>(tile, units, vectors, out),
+            _ => few_vectors::<D, 8, 2>(tile, units, vectors, out),
+        }
+    }
+}
+
+/// Dot products with at most `T` vectors, `U` units at a time.
+///
+/// # Safety
+/// As [`few`], whose arguments are checked; `T` is at least the number of vectors.
+#[inline(always)]
+unsafe fn few_vectors<D: Decode, const T: usize, const U: usize>(
+    tile: &Tile<'_>,
+    units: Range<usize>,
+    vectors: &Vectors<'_>,
+    out: &mut [f32],
+) {
+    // SAFETY: the caller promises the features.
+    let (extract, table) = unsafe { (Extract::new(tile.lookup), D::new(tile.lookup)) };
+    let all = units.len();
+    let mut unit = units.start;
+    while unit < units.end {
+        let out = &mut out[(unit - units.start) * ROW_UNIT..];
+        // SAFETY: the units are inside the tile; `out` begins at the first of them.
+        unsafe {
+            unit += match units.end - unit {
+                left if left >= U => {
+                    few_units::<D, T, U>(tile, unit, extract, table, vectors, all, out)
+                }
+                _ => few_units::<D, T, 1>(tile, unit, extract, table, vectors, all, out),
+            };
+        }
+    }
+}
+
+/// Dot products of `U` units with at most `T` vectors; those of a vector lie `all` units after those of
+/// the one before. Returns `U`.
+///
+/// # Safety
+/// The processor has AVX-512 VBMI and VNNI; the tile has units `unit..unit + U`; `vectors` fits it and has at most `T`.
+#[inline(always)]
+unsafe fn few_units<D: Decode, const T: usize, const U: usize>(
+    tile: &Tile<'_>,
+    unit: usize,
+    extract: Extract,
+    table: D,
+    vectors: &Vectors<'_>,
+    all: usize,
+    out: &mut [f32],
+) -> usize {
+    let step = tile.lookup.unit_bytes();
+    let count = vectors.sums.len();
+    // SAFETY: `Tile::unit` says that all loads of codes are in bounds; vectors beyond the last one are
+    // read as the last one, which has 4 values per block.
+    unsafe {
+        let mut sums = [[_mm512_setzero_si512(); U]; T];
+        let mut x = [vectors.x.as_ptr(); T];
+        for (t, (sums, x)) in sums.iter_mut().zip(&mut x).enumerate() {
+            let t = t.min(count - 1);
+            *sums = [_mm512_set1_epi32(-i32::from(D::OFFSET) * vectors.sums[t]); U];
+            *x = vectors.x.as_ptr().add(t * vectors.stride);
+        }
+        let mut block = tile.unit(unit);
+        for b in 0..tile.blocks() {
+            let ahead = block.wrapping_add(AHEAD);
+            for line in (0..U * step).step_by(64) {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
+            }
+            let x =
+                x.map(|x| _mm512_set1_epi32(x.add(b * BLOCK_COLS).cast::<i32>().read_unaligned()));
+            for u in 0..U {
+                let levels = table.levels(extract.windows(block.wrapping_add(u * step)));
+                for (sums, x) in sums.iter_mut().zip(x) {
+                    sums[u] = _mm512_dpbusd_epi32(sums[u], levels, x);
+                }
+            }
+            block = block.wrapping_add(tile.block_bytes());
+        }
+        for (t, sums) in sums.iter().take(count).enumerate() {
+            for (u, &sum) in sums.iter().enumerate() {
+                let out = &mut out[(t * all + u) * ROW_UNIT..][..ROW_UNIT];
+                _mm512_storeu_ps(out.as_mut_ptr(), _mm512_cvtepi32_ps(sum));
+            }
+        }
+    }
+    U
+}
+
 /// See [`Ops::decode`].
 ///
 /// # Safety
@@ -156,7 +273,7 @@ unsafe fn multiply(product: &Product<'_>, out: &mut [f32]) {
     product.check(out);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
-        match product.sums.len() {
+        match product.vectors.sums.len() {
             1 => multiply_tokens::<1>(product, out),
             2 => multiply_tokens::<2>(product, out),
             3 => multiply_tokens::<3>(product, out),
@@ -196,7 +313,7 @@ unsafe fn multiply_block<const T: usize, const U: usize>(
     // SAFETY: as promised by the caller; `Product::check` has the lengths.
     unsafe {
         let mut sums = [[_mm512_setzero_si512(); U]; T];
-        for (sums, sum) in sums.iter_mut().zip(product.sums) {
+        for (sums, sum) in sums.iter_mut().zip(product.vectors.sums) {
             *sums = [_mm512_set1_epi32(-offset * sum); U];
         }
         let levels = product.levels.as_ptr().add(unit * stride);
@@ -206,7 +323,11 @@ unsafe fn multiply_block<const T: usize, const U: usize>(
                 *rows = _mm512_loadu_si512(levels.add(u * stride + b * UNIT).cast());
             }
             for (t, sums) in sums.iter_mut().enumerate() {
-                let x = product.x.as_ptr().add(t * product.stride + b * BLOCK_COLS);
+                let x = product
+                    .vectors
+                    .x
+                    .as_ptr()
+                    .add(t * product.vectors.stride + b * BLOCK_COLS);
                 let x = _mm512_set1_epi32(x.cast::<i32>().read_unaligned());
                 for (sum, rows) in sums.iter_mut().zip(rows) {
                     *sum = _mm512_dpbusd_epi32(*sum, rows, x);
@@ -244,4 +365,20 @@ unsafe fn scales(codes: &[u8], out: &mut [f32]) {
             _mm512_storeu_ps(out.as_mut_ptr(), _mm512_castsi512_ps(value));
         }
     }
+}
+
+/// See [`Ops::peak`].
+///
+/// # Safety
+/// The processor has AVX-512 VNNI.
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn peak(products: u64) {
+    let mut sums = [_mm512_setzero_si512(); 16];
+    let (levels, x) = black_box((_mm512_set1_epi8(3), _mm512_set1_epi8(-5)));
+    for _ in 0..products.div_ceil((sums.len() * UNIT) as u64) {
+        for sum in &mut sums {
+            *sum = _mm512_dpbusd_epi32(*sum, levels, x);
+        }
+    }
+    black_box(sums);
 }

@@ -2,16 +2,17 @@
 //!
 //! A task is a range of rows inside one tile row: for each column group it takes the exact integer dot
 //! products of its rows ([`super::tile::Ops`]) and adds them, scaled, to one f32 sum per row and vector,
-//! group after group. For one vector the codes are multiplied as they are read; for several, a tile is
-//! decoded once into a buffer that stays in the cache and multiplied with a few vectors at a time.
+//! group after group. For one vector, and for a few where the instruction set has registers enough, the codes are multiplied
+//! as they are read; for more, a tile is decoded once into a buffer that stays in the cache and multiplied with a few vectors at a time.
 
+use std::ops::Range;
 use std::slice;
 
 use lagar_codec::{Activations, GROUP, ROW_UNIT, TILE_ROWS};
 
 use super::stage::WindowStage;
 use super::tasks::{Output, Task, finish};
-use super::tile::{Ops, Product, TOKENS, UNIT};
+use super::tile::{FEW, Ops, Product, TOKENS, UNIT, Vectors};
 use crate::simd::{Kernel, Simd};
 
 /// The product of one task's rows with vectors `vectors`.
@@ -71,11 +72,15 @@ impl Kernel for Int8Task<'_> {
             ..
         } = self;
         let (rows, vectors) = (task.units.len() * ROW_UNIT, task.vectors.clone());
-        let room = if vectors.len() == 1 { 0 } else { rows * GROUP };
+        let few = ops.few.filter(|_| vectors.len() <= FEW);
+        let room = match vectors.len() > 1 && few.is_none() {
+            true => rows * GROUP,
+            false => 0,
+        };
         let (sums, levels) = self.scratch.take(vectors.len() * rows, room);
         let mut scales = Line([0.0; TILE_ROWS]);
         let scales = &mut scales.0[..rows];
-        let mut dots = Line([0.0; TOKENS * TILE_ROWS]);
+        let mut dots = Line([0.0; FEW * TILE_ROWS]);
         let dots = &mut dots.0;
         let groups = x.groups();
         for g in 0..groups {
@@ -97,36 +102,58 @@ impl Kernel for Int8Task<'_> {
                 accumulate(s, &dots[..rows], scales, scale(v), sums);
                 continue;
             }
+            let mut x_sums = [0; FEW];
+            let add = |first: usize, dots: &[f32], sums: &mut [f32]| {
+                let tokens = dots.chunks_exact(rows).zip(sums.chunks_exact_mut(rows));
+                for (t, (dots, sums)) in tokens.enumerate() {
+                    accumulate(s, dots, scales, scale(first + t), sums);
+                }
+            };
+            if let Some(few) = few {
+                let dots = &mut dots[..vectors.len() * rows];
+                let part = part(x, g, vectors.clone(), &mut x_sums);
+                // SAFETY: as above.
+                unsafe { few(&tile, task.units.clone(), &part, dots) };
+                add(vectors.start, dots, sums);
+                continue;
+            }
             let levels = &mut levels[..task.units.len() * tile.blocks() * UNIT];
             // SAFETY: as above.
             unsafe { (ops.decode)(&tile, task.units.clone(), levels) };
-            for (first, sums) in
-                (vectors.clone().step_by(TOKENS)).zip(sums.chunks_mut(TOKENS * rows))
-            {
+            let chunks = vectors.clone().step_by(TOKENS);
+            for (first, sums) in chunks.zip(sums.chunks_mut(TOKENS * rows)) {
                 let tokens = sums.len() / rows;
-                let mut x_sums = [0; TOKENS];
-                for (t, x_sum) in x_sums[..tokens].iter_mut().enumerate() {
-                    *x_sum = sum(first + t);
-                }
                 let product = Product {
                     lookup: stage.lookup(),
                     levels,
                     units: task.units.len(),
                     blocks: tile.blocks(),
-                    x: &x.q[first * x.padded_width + g * GROUP..],
-                    stride: x.padded_width,
-                    sums: &x_sums[..tokens],
+                    vectors: part(x, g, first..first + tokens, &mut x_sums),
                 };
                 let dots = &mut dots[..tokens * rows];
                 // SAFETY: as above.
                 unsafe { (ops.multiply)(&product, dots) };
-                let tokens = dots.chunks_exact(rows).zip(sums.chunks_exact_mut(rows));
-                for (t, (dots, sums)) in tokens.enumerate() {
-                    accumulate(s, dots, scales, scale(first + t), sums);
-                }
+                add(first, dots, sums);
             }
         }
         finish(stage, task, sums, &self.output);
+    }
+}
+
+/// The part of some vectors in group `g`; `sums` is room for their sums.
+fn part<'a>(
+    x: &'a Activations,
+    g: usize,
+    vectors: Range<usize>,
+    sums: &'a mut [i32; FEW],
+) -> Vectors<'a> {
+    for (sum, v) in sums.iter_mut().zip(vectors.clone()) {
+        *sum = x.sum[v * x.groups() + g];
+    }
+    Vectors {
+        x: &x.q[vectors.start * x.padded_width + g * GROUP..],
+        stride: x.padded_width,
+        sums: &sums[..vectors.len()],
     }
 }
 

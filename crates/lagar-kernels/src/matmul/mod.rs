@@ -39,7 +39,7 @@ use std::cell::RefCell;
 
 use lagar_codec::Activations;
 
-use crate::{Cpu, Disjoint};
+use crate::{Cpu, Disjoint, Isa};
 use float32::Float32Task;
 use int8::{Int8Task, Scratch};
 pub use predict::{LowRank, PredictScratch};
@@ -50,6 +50,17 @@ use tile::Ops;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Computes at least this many products of bytes and their sums, operands in registers, on the calling thread: how long that
+/// takes is the limit of [`Cpu::window_matmul_int8`] with many vectors.
+///
+/// # Panics
+/// If this processor lacks the instruction set.
+pub(crate) fn int8_peak(isa: Isa, products: u64) {
+    assert!(isa.is_available(), "this processor cannot run {isa}");
+    // SAFETY: these are the operations of an instruction set that this processor has.
+    unsafe { (Ops::of(isa).peak)(products) }
 }
 
 impl Cpu {

@@ -8,6 +8,7 @@ mod decode;
 
 use std::arch::aarch64::*;
 use std::arch::asm;
+use std::hint::black_box;
 use std::ops::Range;
 
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
@@ -19,16 +20,19 @@ use decode::{Decode, Extract, Free, Halves, Nibble, Plain, STEP, shared};
 
 pub(super) const OPS: Ops = Ops {
     dot: dot::<false>,
+    few: None,
     decode,
     offset: |_| 0,
     multiply: multiply::<false>,
     // NEON has no look-up of 32-bit values.
     scales: portable::scales,
+    peak: peak::<false>,
 };
 
 pub(super) const OPS_DOTPROD: Ops = Ops {
     dot: dot::<true>,
     multiply: multiply::<true>,
+    peak: peak::<true>,
     ..OPS
 };
 
@@ -206,7 +210,7 @@ unsafe fn multiply<const DOTPROD: bool>(product: &Product<'_>, out: &mut [f32]) 
     product.check(out);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
-        match product.sums.len() {
+        match product.vectors.sums.len() {
             1 => multiply_tokens::<1, DOTPROD>(product, out),
             2 => multiply_tokens::<2, DOTPROD>(product, out),
             3 => multiply_tokens::<3, DOTPROD>(product, out),
@@ -233,7 +237,13 @@ unsafe fn multiply_tokens<const T: usize, const DOTPROD: bool>(
                     *rows = vld1q_s8(levels.as_ptr().add(i * STEP).cast());
                 }
                 for (t, sums) in sums.iter_mut().enumerate() {
-                    let x = four(product.x.as_ptr().add(t * product.stride + b * BLOCK_COLS));
+                    let x = four(
+                        product
+                            .vectors
+                            .x
+                            .as_ptr()
+                            .add(t * product.vectors.stride + b * BLOCK_COLS),
+                    );
                     for (sum, rows) in sums.iter_mut().zip(rows) {
                         *sum = add::<DOTPROD>(*sum, rows, x);
                     }
@@ -246,5 +256,26 @@ unsafe fn multiply_tokens<const T: usize, const DOTPROD: bool>(
                 }
             }
         }
+    }
+}
+
+/// See [`Ops::peak`].
+///
+/// # Safety
+/// The processor has NEON, and the int8 dot product if `DOTPROD` is set.
+unsafe fn peak<const DOTPROD: bool>(products: u64) {
+    // SAFETY: the caller promises the processor.
+    unsafe {
+        let mut sums = [vdupq_n_s32(0); 16];
+        let mut levels = black_box(vdupq_n_s8(3));
+        let x = black_box(vdupq_n_s8(-5));
+        for _ in 0..products.div_ceil((sums.len() * STEP) as u64) {
+            // Else the products would be the same in every round, and computed once.
+            levels = black_box(levels);
+            for sum in &mut sums {
+                *sum = add::<DOTPROD>(*sum, levels, x);
+            }
+        }
+        black_box(sums);
     }
 }

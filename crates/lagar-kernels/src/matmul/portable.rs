@@ -1,5 +1,6 @@
 //! The integer kernels in plain Rust.
 
+use std::hint::black_box;
 use std::ops::Range;
 
 use lagar_codec::{BLOCK_COLS, ROW_UNIT, scale_value};
@@ -9,10 +10,12 @@ use super::tile::{Ops, Product, Tile, UNIT};
 
 pub(super) const OPS: Ops = Ops {
     dot,
+    few: None,
     decode,
     offset: |_| 0,
     multiply,
     scales,
+    peak,
 };
 
 /// The value of every scale code.
@@ -89,7 +92,9 @@ fn multiply(product: &Product<'_>, out: &mut [f32]) {
     for (i, out) in outputs {
         let (t, u) = (i / product.units, i % product.units);
         let levels = product.levels.as_chunks::<UNIT>().0[u * product.blocks..].iter();
-        let x = product.x[t * product.stride..].as_chunks().0;
+        let x = product.vectors.x[t * product.vectors.stride..]
+            .as_chunks()
+            .0;
         let mut sums = [0; ROW_UNIT];
         for (levels, x) in levels.zip(&x[..product.blocks]) {
             add(&levels.map(|level| level as i8), x, &mut sums);
@@ -104,4 +109,13 @@ pub(super) fn scales(codes: &[u8], out: &mut [f32]) {
     for (out, &code) in out.iter_mut().zip(codes) {
         *out = SCALES[usize::from(code)];
     }
+}
+
+/// See [`Ops::peak`].
+fn peak(products: u64) {
+    let mut sums = [0; ROW_UNIT];
+    for _ in 0..products.div_ceil(UNIT as u64) {
+        add(&black_box([3; UNIT]), &[-5; BLOCK_COLS], &mut sums);
+    }
+    black_box(sums);
 }

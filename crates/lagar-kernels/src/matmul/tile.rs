@@ -14,6 +14,9 @@ pub(super) const UNIT: usize = ROW_UNIT * BLOCK_COLS;
 /// The most vectors that [`Ops::multiply`] takes at once.
 pub(super) const TOKENS: usize = 4;
 
+/// The most vectors that [`Ops::few`] takes.
+pub(super) const FEW: usize = 8;
+
 /// How far ahead of their use codes are asked for, in bytes: about what memory delivers while it
 /// answers one request. Streams of tiles lie one after the other, so this also reaches into the next.
 #[cfg(target_arch = "x86_64")]
@@ -82,10 +85,41 @@ impl<'a> Tile<'a> {
         assert!(x.len() == self.blocks * BLOCK_COLS && out.len() == units.len() * ROW_UNIT);
     }
 
+    /// Checks the arguments of [`Ops::few`].
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "others have no such kernel")
+    )]
+    pub(super) fn check_few(&self, units: &Range<usize>, vectors: &Vectors<'_>, out: &[f32]) {
+        assert!(units.start < units.end && units.end <= self.units);
+        vectors.check(self.blocks, FEW);
+        assert!(out.len() == vectors.sums.len() * units.len() * ROW_UNIT);
+    }
+
     /// Checks the arguments of [`Ops::decode`].
     pub(super) fn check_decode(&self, units: &Range<usize>, out: &[u8]) {
         assert!(units.start < units.end && units.end <= self.units);
         assert!(out.len() == units.len() * self.blocks * UNIT);
+    }
+}
+
+/// Vectors that a tile is multiplied with.
+#[derive(Clone, Copy)]
+pub(super) struct Vectors<'a> {
+    /// Vector `t` is the values from `t · stride` on, as many as the tile has columns.
+    pub(super) x: &'a [i8],
+    /// Values from one vector to the next.
+    pub(super) stride: usize,
+    /// The sum of each vector's values.
+    pub(super) sums: &'a [i32],
+}
+
+impl Vectors<'_> {
+    /// Checks the lengths, for a tile of `blocks` times 4 columns.
+    fn check(&self, blocks: usize, most: usize) {
+        let count = self.sums.len();
+        assert!((1..=most).contains(&count));
+        assert!(self.x.len() >= (count - 1) * self.stride + blocks * BLOCK_COLS);
     }
 }
 
@@ -104,22 +138,16 @@ pub(super) struct Product<'a> {
     pub(super) units: usize,
     /// Blocks of 4 columns.
     pub(super) blocks: usize,
-    /// Vector `t` is the `blocks · 4` values from `t · stride` on.
-    pub(super) x: &'a [i8],
-    /// Values from one vector to the next.
-    pub(super) stride: usize,
-    /// The sum of each vector's values: 1 to [`TOKENS`] of them.
-    pub(super) sums: &'a [i32],
+    /// 1 to [`TOKENS`] of them.
+    pub(super) vectors: Vectors<'a>,
 }
 
 impl Product<'_> {
     /// Checks the lengths.
     pub(super) fn check(&self, out: &[f32]) {
-        let tokens = self.sums.len();
-        assert!((1..=TOKENS).contains(&tokens) && self.units > 0);
-        assert!(self.levels.len() == self.units * self.blocks * UNIT);
-        assert!(self.x.len() >= (tokens - 1) * self.stride + self.blocks * BLOCK_COLS);
-        assert!(out.len() == tokens * self.units * ROW_UNIT);
+        self.vectors.check(self.blocks, TOKENS);
+        assert!(self.units > 0 && self.levels.len() == self.units * self.blocks * UNIT);
+        assert!(out.len() == self.vectors.sums.len() * self.units * ROW_UNIT);
     }
 }
 
@@ -131,6 +159,9 @@ pub(super) struct Ops {
     /// `dot(tile, units, x, sum, out)`: the dot products of the rows of `units` with one vector of
     /// `blocks · 4` values whose sum is `sum`. They are below 2²⁴, so exact as f32.
     pub(super) dot: unsafe fn(&Tile<'_>, Range<usize>, &[i8], i32, &mut [f32]),
+    /// `few(tile, units, vectors, out)`: the same with up to [`FEW`] vectors, `vectors × rows`, where that is faster than
+    /// decoding the tile first.
+    pub(super) few: Option<unsafe fn(&Tile<'_>, Range<usize>, &Vectors<'_>, &mut [f32])>,
     /// `decode(tile, units, out)`: the levels of `units`, plus [`Ops::offset`], as bytes: unit by
     /// unit, in it block by block, in it row by row.
     pub(super) decode: unsafe fn(&Tile<'_>, Range<usize>, &mut [u8]),
@@ -140,6 +171,8 @@ pub(super) struct Ops {
     pub(super) multiply: unsafe fn(&Product<'_>, &mut [f32]),
     /// `scales(codes, out)`: the values of scale codes; lengths are a multiple of 16.
     pub(super) scales: unsafe fn(&[u8], &mut [f32]),
+    /// `peak(products)`: at least so many products, with nothing around them.
+    pub(super) peak: unsafe fn(u64),
 }
 
 impl Ops {

@@ -1,5 +1,6 @@
 //! What the command line accepts. Nothing here does any work.
 
+mod bench;
 mod compare;
 mod demo;
 mod eval;
@@ -13,6 +14,7 @@ mod split;
 mod task;
 mod tiers;
 
+pub(crate) use bench::{BenchArgs, BenchFormat};
 pub(crate) use compare::CompareArgs;
 pub(crate) use demo::DemoArgs;
 pub(crate) use eval::EvalArgs;
@@ -127,6 +129,7 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     Split(SplitArgs),
     Join(JoinArgs),
+    Bench(BenchArgs),
     Demo(DemoArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),

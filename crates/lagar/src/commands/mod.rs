@@ -1,5 +1,6 @@
 //! What each command does: read its arguments, call the libraries, show the result.
 
+mod bench;
 mod chat;
 mod compare;
 mod completion;
@@ -35,6 +36,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Verify(args) => verify::verify(&context()?, args),
         Command::Split(args) => split::split(&context()?, args),
         Command::Join(args) => split::join(&context()?, args),
+        Command::Bench(args) => bench::bench(&context()?, args),
         Command::Demo(args) => demo::demo(&context()?, args),
         Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(args),

@@ -18,6 +18,7 @@ fn help_texts_are_as_recorded() {
         "verify",
         "split",
         "join",
+        "bench",
         "demo",
         "completions",
         "man",
@@ -141,7 +142,7 @@ fn completions_cover_every_command() {
         let script = lagar(["completions", shell]).ok();
         for command in [
             "press", "run", "chat", "eval", "compare", "inspect", "export", "restore", "verify",
-            "split", "join", "demo",
+            "split", "join", "bench", "demo",
         ] {
             assert!(script.contains(command), "{shell}: {command}");
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a failing case says which it is")]
 
 mod bad_input;
+mod bench;
 mod chat;
 mod exact;
 mod help;
