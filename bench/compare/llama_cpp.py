@@ -3,7 +3,7 @@
 
     python3 -m venv target/llama-cpp && target/llama-cpp/bin/pip install llama-cpp-python gguf numpy tokenizers
     target/llama-cpp/bin/python bench/compare/llama_cpp.py quality CHECKPOINT --text VAL --calibration CAL \\
-        [--types Q2_K,IQ2_XXS] [--tokens N] [--context N] [--lagar FILE[@TIER] ...] [--json OUT]
+        [--types Q2_K,IQ2_XXS] [--tokens N] [--context N] [--activations f32] [--lagar FILE[@TIER] ...] [--json OUT]
     target/llama-cpp/bin/python bench/compare/llama_cpp.py speed CHECKPOINT \\
         [--types Q4_0,Q2_K] [--lagar FILE[@TIER] ...] [--prompt 128,512] [--json OUT] [--llama-bench OUT]
 
@@ -14,7 +14,9 @@ already is used again.
 token but the first of a window scored, KL in f64 from the f32 logits of the original, which llama.cpp computes from
 the F32 GGUF with an f32 KV cache. The importance matrix holds the mean squares of the inputs of every linear over the
 calibration text, read where llama.cpp multiplies, as its own llama-imatrix does; the output head is part of it, even
-where it is the embedding, which llama-imatrix leaves out. The quantized models run as llama.cpp runs them by default.
+where it is the embedding, which llama-imatrix leaves out. The quantized models run as llama.cpp runs them by default:
+it rounds activations to int8, as lagar does, and keeps an f16 KV cache. With --activations f32 neither side rounds
+them, so what the weights alone lose is left; llama.cpp then runs the weights dequantized, which gives the same values.
 
 `speed` loads each model in turn, warms it up, times it, and frees it before the next one runs; `lagar bench` takes its
 turn among them. Every second round goes backwards. A type that needs an importance matrix gets one of ones.
@@ -290,7 +292,7 @@ class Tensor(ctypes.Structure):
             or ggml("get_data", ctypes.c_void_p, address) != self.data
             or ggml("nbytes", ctypes.c_size_t, address) != extent
         ):
-            raise SystemExit(f"ggml_tensor has another layout in llama-cpp-python {llama_cpp.__version__}: adapt Tensor")
+            raise SystemExit(f"llama-cpp-python {llama_cpp.__version__} has another ggml_tensor: adapt Tensor")
 
     def rows(self):
         """The values of an f32 matrix."""
@@ -411,10 +413,11 @@ def importance_matrix(source, windows, options, log):
     return importance.means()
 
 
-def quantize(source, target, kind, importance, options, log):
+def quantize(source, target, ftype, importance, options, log):
     """Lets llama.cpp quantize; what it said lies beside the file. Returns why it refused, if it did."""
     settings = llama_cpp.llama_model_quantize_default_params()
-    settings.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
+    settings.ftype = ftype
+    settings.allow_requantize = ftype == llama_cpp.LLAMA_FTYPE_ALL_F32
     settings.nthread = options.threads
     entries = (llama_cpp.llama_model_imatrix_data * (len(importance) + 1))()
     for entry, (name, values) in zip(entries, importance.items()):
@@ -508,11 +511,21 @@ class Work:
             path = self.folder / f"{self.stem}-{kind}-{label(kind)}.gguf"
             if not path.exists():
                 say(f"quantizing to {kind}")
-                refusal = quantize(self.source(), path, kind, importance(kind), self.options, self.log)
+                ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
+                refusal = quantize(self.source(), path, ftype, importance(kind), self.options, self.log)
                 if refusal:
                     say(f"{kind} is left out: {refusal}")
                     continue
             yield Quantized(kind, path)
+
+    def dequantized(self, path):
+        """The values of a quantized GGUF in F32."""
+        target = path.with_name(f"{path.stem}-F32.gguf")
+        if not target.exists():
+            refusal = quantize(path, target, llama_cpp.LLAMA_FTYPE_ALL_F32, {}, self.options, self.log)
+            if refusal:
+                sys.exit(f"{path} cannot be dequantized: {refusal}")
+        return target
 
 
 # Quality
@@ -549,10 +562,15 @@ class Losses:
         }
 
 
-def measure(source, quantized, windows, options, log):
+def measure(work, quantized, windows):
     """Losses of the original, and of each quantized model against it."""
-    original = Model(source, windows.context, options, log, exact=True)
-    models = [Model(one.path, windows.context, options, log) for one in quantized]
+    options, log = work.options, work.log
+    original = Model(work.source(), windows.context, options, log, exact=True)
+    if options.activations == "f32":
+        paths = [work.dequantized(one.path) for one in quantized]
+    else:
+        paths = [one.path for one in quantized]
+    models = [Model(path, windows.context, options, log, exact=options.activations == "f32") for path in paths]
     losses = [Losses() for _ in range(1 + len(models))]
     for window in windows:
         logits = [model.logits(window) for model in (original, *models)]
@@ -580,8 +598,7 @@ def lagar(options, command, model, *arguments):
 
 
 def quality(options):
-    log = Log()
-    work = Work(options, log)
+    work = Work(options, Log())
     checkpoint = work.checkpoint
     context = options.context or checkpoint.context()
     text = Windows(checkpoint, options.text, options.tokens, context)
@@ -592,14 +609,15 @@ def quality(options):
         importance, label = work.importance(calibration), calibration.digest()
     quantized = list(work.quantized(options.types, lambda _: importance, lambda _: label))
     say(f"measuring {len(quantized)} models on {len(text.ids)} tokens")
-    original, *losses = measure(work.source(), quantized, text, options, log)
+    original, *losses = measure(work, quantized, text)
     models = [one.record(checkpoint.parameters) | loss for one, loss in zip(quantized, losses)]
 
     cut = ["--text", options.text, "--context", context, *(["--tokens", options.tokens] if options.tokens else [])]
     own = lagar(options, "eval", options.checkpoint, *cut)
     for file in options.lagar:
         say(f"measuring {file}")
-        result = lagar(options, "eval", file, "--reference", options.checkpoint, *cut)
+        against = ["--reference", options.checkpoint, "--activations", options.activations]
+        result = lagar(options, "eval", file, *against, *cut)
         models.append({"model": pathlib.Path(file).name, "file": file} | result)
     models.sort(key=lambda model: model["bits_per_parameter"])
     report = {
@@ -608,6 +626,7 @@ def quality(options):
         "parameters": checkpoint.parameters,
         "context": context,
         "importance": not options.no_importance,
+        "activations": options.activations,
         "original": {"llama_cpp": original, "lagar": own},
         "models": models,
     }
@@ -622,7 +641,8 @@ def print_quality(report, checkpoint):
     print(
         f"The original: {llama['nll_per_token']:.5f} nats per token (perplexity {llama['perplexity']:.4f}) in llama.cpp, "
         f"{own['nll_per_token']:.5f} ({own['perplexity']:.4f}) in lagar, {apart:+.1e} apart; "
-        f"{llama['tokens']} tokens scored in windows of {report['context']}.\n"
+        f"{llama['tokens']} tokens scored in windows of {report['context']}; "
+        f"{report['activations']} activations, {'an' if report['importance'] else 'no'} importance matrix.\n"
     )
     if abs(apart) > 1e-3 or llama["tokens"] != own["tokens"]:
         print(f"**The two do not measure the same** (lagar scored {own['tokens']} tokens).\n")
@@ -833,11 +853,13 @@ def write_json(path, value):
 
 
 def types(text):
+    """Names of types that both llama.cpp and the package gguf know."""
     kinds = text.upper().split(",")
-    known = [name.removeprefix("LLAMA_FTYPE_MOSTLY_") for name in dir(llama_cpp) if "_FTYPE_MOSTLY_" in name]
+    known = {name.removeprefix("LLAMA_FTYPE_MOSTLY_") for name in dir(llama_cpp) if "_FTYPE_MOSTLY_" in name}
+    known &= {member.name.removeprefix("MOSTLY_") for member in gguf.LlamaFileType}
     for kind in kinds:
         if kind not in known:
-            raise argparse.ArgumentTypeError(f"llama.cpp has no type {kind}; it has {', '.join(sorted(known))}")
+            raise argparse.ArgumentTypeError(f"no type {kind}; there are {', '.join(sorted(known))}")
     return kinds
 
 
@@ -866,6 +888,7 @@ def parse():
     command.add_argument("--types", type=types, default=QUALITY_TYPES, metavar="A,B")
     command.add_argument("--tokens", type=int, metavar="N", help="only the first N tokens of the text")
     command.add_argument("--context", type=int, metavar="N", help="tokens in a window [the model's, at most 2048]")
+    command.add_argument("--activations", choices=["int8", "f32"], default="int8", help="what inputs are rounded to")
     command.add_argument("--calibration-tokens", type=int, default=131072, metavar="N")
     command.set_defaults(run=quality)
 
