@@ -19,7 +19,9 @@ it rounds activations to int8, as lagar does, and keeps an f16 KV cache. With --
 them, so what the weights alone lose is left; llama.cpp then runs the weights dequantized, which gives the same values.
 
 `speed` loads each model in turn, warms it up, times it, and frees it before the next one runs; `lagar bench` takes its
-turn among them. Every second round goes backwards. A type that needs an importance matrix gets one of ones.
+turn among them. Every second round goes backwards. A type that needs an importance matrix gets one of ones. The machine
+must be idle: llama.cpp's threads spin while they wait for each other, so that one busy processor costs far more than its
+share. Where llama.cpp's AMX path crashes, --no-repack leaves it out.
 """
 
 import argparse
@@ -700,16 +702,23 @@ def time_llama(quantized, options, log, tokens):
 def time_lagar(file, options):
     lengths = ",".join(map(str, options.prompt))
     result = lagar(options, "bench", file, "--prompt", lengths, "--generate", options.generate)
-    single = [run for run in result["runs"] if (run.get("batch") or 1) == 1 and run["threads"] == options.threads]
-    decodes = [run for run in single if run["kind"] == "decode"]
-    speeds = {"decode": min(decodes, key=lambda run: run.get("prompt") or 0)["tokens_per_second"]}
+    speeds = {}
     for run in result["runs"]:
-        if run["kind"] == "prefill" and run["prompt"] in options.prompt:
+        if (run.get("batch") or 1) != 1:
+            continue
+        if run["kind"] == "decode":
+            speeds.setdefault("decode", run["tokens_per_second"])
+        elif run["kind"] == "prefill" and run["prompt"] in options.prompt:
             speeds[f"prefill {run['prompt']}"] = run["tokens_per_second"]
+    if len(speeds) < 1 + len(options.prompt):
+        sys.exit(f"lagar bench {file} measured only {', '.join(speeds) or 'nothing'}")
     return speeds, result
 
 
 def speed(options):
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        say(f"warning: the machine is not idle (load {load:.1f}), so these speeds will say little")
     log = Log()
     work = Work(options, log)
     needs = lambda kind: kind in NEEDS_IMPORTANCE
@@ -730,7 +739,7 @@ def speed(options):
                 speeds, about[entrant] = time_lagar(entrant, options)
             for name, value in speeds.items():
                 samples[entrant][name].append(value)
-    report = speed_report(work.checkpoint, entrants, samples, about, options)
+    report = speed_report(work.checkpoint, entrants, samples, about, options) | {"load_average_before": load}
     print_speed(report)
     write_json(options.json, report)
     write_json(options.llama_bench, llama_bench(work.checkpoint, quantized, samples, about, options))
