@@ -19,9 +19,9 @@ it rounds activations to int8, as lagar does, and keeps an f16 KV cache. With --
 them, so what the weights alone lose is left; llama.cpp then runs the weights dequantized, which gives the same values.
 
 `speed` loads each model in turn, warms it up, times it, and frees it before the next one runs; `lagar bench` takes its
-turn among them. Every second round goes backwards. A type that needs an importance matrix gets one of ones. The machine
-must be idle: llama.cpp's threads spin while they wait for each other, so that one busy processor costs far more than its
-share. Where llama.cpp's AMX path crashes, --no-repack leaves it out.
+turn among them. Every second round goes backwards. A type that needs an importance matrix gets one of ones. The
+machine must be idle: llama.cpp's threads spin while they wait for each other, so that one busy processor costs far
+more than its share. Where llama.cpp's AMX path crashes, --no-repack leaves it out.
 """
 
 import argparse
@@ -641,8 +641,8 @@ def print_quality(report, checkpoint):
     apart = llama["nll_per_token"] - own["nll_per_token"]
     print(f"{report['checkpoint']}, {report['parameters']:,} parameters; {report['machine']}\n")
     print(
-        f"The original: {llama['nll_per_token']:.5f} nats per token (perplexity {llama['perplexity']:.4f}) in llama.cpp, "
-        f"{own['nll_per_token']:.5f} ({own['perplexity']:.4f}) in lagar, {apart:+.1e} apart; "
+        f"The original: {llama['nll_per_token']:.5f} nats per token (perplexity {llama['perplexity']:.4f}) in "
+        f"llama.cpp, {own['nll_per_token']:.5f} ({own['perplexity']:.4f}) in lagar, {apart:+.1e} apart; "
         f"{llama['tokens']} tokens scored in windows of {report['context']}; "
         f"{report['activations']} activations, {'an' if report['importance'] else 'no'} importance matrix.\n"
     )
@@ -665,8 +665,8 @@ def print_quality(report, checkpoint):
     print_table(head + ["types of matrices", "fell back"], rows)
     tokenizer = (checkpoint.folder / "tokenizer.json").stat().st_size
     print(
-        "\nFiles of lagar hold tokenizer and settings. These GGUFs hold no vocabulary, which flatters them: as it stands "
-        f"in the checkpoint, tokenizer.json would be {8 * tokenizer / report['parameters']:.3f} bits per parameter."
+        "\nFiles of lagar hold tokenizer and settings. These GGUFs hold no vocabulary, which flatters them: as it "
+        f"stands in the checkpoint, tokenizer.json would be {8 * tokenizer / report['parameters']:.3f} bits per parameter."
     )
 
 
@@ -770,8 +770,9 @@ def speed_report(checkpoint, entrants, samples, about, options):
 def print_speed(report):
     names = list(report["models"][0]["tokens_per_second"]) if report["models"] else []
     print(
-        f"{report['checkpoint']}, {report['parameters']:,} parameters; {report['machine']}; {report['threads']} threads. "
-        f"Tokens per second, median of {report['rounds']} rounds (lowest–highest); decode is {report['generate']} tokens.\n"
+        f"{report['checkpoint']}, {report['parameters']:,} parameters; {report['machine']}; "
+        f"{report['threads']} threads. Tokens per second, median of {report['rounds']} rounds (lowest–highest); "
+        f"decode is {report['generate']} tokens.\n"
     )
     rows = []
     for model in report["models"]:
