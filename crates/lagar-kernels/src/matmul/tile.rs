@@ -161,7 +161,7 @@ pub(super) struct Ops {
     pub(super) dot: unsafe fn(&Tile<'_>, Range<usize>, &[i8], i32, &mut [f32]),
     /// `few(tile, units, vectors, out)`: the same with up to [`FEW`] vectors, `vectors × rows`, where that is faster than
     /// decoding the tile first.
-    pub(super) few: Option<unsafe fn(&Tile<'_>, Range<usize>, &Vectors<'_>, &mut [f32])>,
+    pub(super) few: Option<Few>,
     /// `decode(tile, units, out)`: the levels of `units`, plus [`Ops::offset`], as bytes: unit by
     /// unit, in it block by block, in it row by row.
     pub(super) decode: unsafe fn(&Tile<'_>, Range<usize>, &mut [u8]),
@@ -174,6 +174,9 @@ pub(super) struct Ops {
     /// `peak(products)`: at least so many products, with nothing around them.
     pub(super) peak: unsafe fn(u64),
 }
+
+/// See [`Ops::few`].
+pub(super) type Few = unsafe fn(&Tile<'_>, Range<usize>, &Vectors<'_>, &mut [f32]);
 
 impl Ops {
     /// The kernels of an instruction set.

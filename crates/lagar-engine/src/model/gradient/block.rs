@@ -173,7 +173,7 @@ impl BlockBackward<'_, '_> {
         cpu.attention_backward(&args, &mut dquery, &mut dkey, &mut dvalue);
         if let Some(rope) = &attention.rope {
             // A rotation's transpose rotates by the opposite angles.
-            self.scratch.angles.update(rope, [0..n].into_iter());
+            self.scratch.angles.update(rope, std::iter::once(0..n));
             let cos = &self.scratch.angles.cos;
             let sin: Vec<f32> = self.scratch.angles.sin.iter().map(|sin| -sin).collect();
             cpu.rope(&mut dquery, n, heads, head_dim, cos, &sin);
