@@ -8,7 +8,7 @@ use crate::matmul::int8_peak;
 use crate::simd::{Kernel, LANES, Simd};
 
 /// Bytes that a task reads before it claims another.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 1 << 22;
 
 /// How often each limit is measured; the best counts.
 const TURNS: usize = 8;
@@ -71,7 +71,7 @@ impl Kernel for Sum<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> u32 {
-        let mut sums = [simd.splat_u32(0); 4];
+        let mut sums = [simd.splat_u32(0); 8];
         let (vectors, _) = self.0.as_chunks::<LANES>();
         for vectors in vectors.chunks(sums.len()) {
             for (sum, vector) in sums.iter_mut().zip(vectors) {
@@ -79,8 +79,9 @@ impl Kernel for Sum<'_> {
             }
         }
         let mut lanes = [0; LANES];
-        let [a, b, c, d] = sums;
-        simd.store_u32(simd.plus(simd.plus(a, b), simd.plus(c, d)), &mut lanes);
+        let zero = simd.splat_u32(0);
+        let sum = sums.iter().fold(zero, |all, &sum| simd.plus(all, sum));
+        simd.store_u32(sum, &mut lanes);
         lanes.iter().fold(0, |sum, &lane| sum.wrapping_add(lane))
     }
 }

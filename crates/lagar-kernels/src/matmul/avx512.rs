@@ -144,9 +144,7 @@ unsafe fn few_with<D: Decode>(
         match vectors.sums.len() {
             1 | 2 => few_vectors::<D, 2, 8>(tile, units, vectors, out),
             3 => few_vectors::<D, 3, 4>(tile, units, vectors, out),
-            4 => few_vectors::<D, 4, 4>(tile, units, vectors, out),
-            5 | 6 => few_vectors::<D, 6, 2>(tile, units, vectors, out),
-            _ => few_vectors::<D, 8, 2>(tile, units, vectors, out),
+            _ => few_vectors::<D, 4, 4>(tile, units, vectors, out),
         }
     }
 }
@@ -251,6 +249,10 @@ unsafe fn decode_with<D: Decode>(tile: &Tile<'_>, units: Range<usize>, out: &mut
     let mut block = tile.unit(units.start);
     for b in 0..tile.blocks() {
         let mut codes = block;
+        let ahead = block.wrapping_add(AHEAD);
+        for line in (0..units.len() * step).step_by(64) {
+            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
+        }
         for unit in 0..units.len() {
             // SAFETY: `Tile::unit` says that the load is in bounds; `out` has 64 bytes for each
             // block of each unit.

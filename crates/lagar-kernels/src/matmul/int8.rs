@@ -103,18 +103,12 @@ impl Kernel for Int8Task<'_> {
                 continue;
             }
             let mut x_sums = [0; FEW];
-            let add = |first: usize, dots: &[f32], sums: &mut [f32]| {
-                let tokens = dots.chunks_exact(rows).zip(sums.chunks_exact_mut(rows));
-                for (t, (dots, sums)) in tokens.enumerate() {
-                    accumulate(s, dots, scales, scale(first + t), sums);
-                }
-            };
             if let Some(few) = few {
                 let dots = &mut dots[..vectors.len() * rows];
                 let part = part(x, g, vectors.clone(), &mut x_sums);
                 // SAFETY: as above.
                 unsafe { few(&tile, task.units.clone(), &part, dots) };
-                add(vectors.start, dots, sums);
+                accumulate_all(s, dots, scales, |t| scale(vectors.start + t), sums);
                 continue;
             }
             let levels = &mut levels[..task.units.len() * tile.blocks() * UNIT];
@@ -133,7 +127,7 @@ impl Kernel for Int8Task<'_> {
                 let dots = &mut dots[..tokens * rows];
                 // SAFETY: as above.
                 unsafe { (ops.multiply)(&product, dots) };
-                add(first, dots, sums);
+                accumulate_all(s, dots, scales, |t| scale(first + t), sums);
             }
         }
         finish(stage, task, sums, &self.output);
@@ -154,6 +148,22 @@ fn part<'a>(
         x: &x.q[vectors.start * x.padded_width + g * GROUP..],
         stride: x.padded_width,
         sums: &sums[..vectors.len()],
+    }
+}
+
+/// [`accumulate`] for several vectors, one after the other in `dots` and `sums`; `x_scale(t)` is that of the `t`th.
+#[inline(always)]
+fn accumulate_all<S: Simd>(
+    s: S,
+    dots: &[f32],
+    scales: &[f32],
+    x_scale: impl Fn(usize) -> f32,
+    sums: &mut [f32],
+) {
+    let rows = scales.len();
+    let vectors = dots.chunks_exact(rows).zip(sums.chunks_exact_mut(rows));
+    for (t, (dots, sums)) in vectors.enumerate() {
+        accumulate(s, dots, scales, x_scale(t), sums);
     }
 }
 

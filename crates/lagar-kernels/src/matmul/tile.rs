@@ -15,7 +15,7 @@ pub(super) const UNIT: usize = ROW_UNIT * BLOCK_COLS;
 pub(super) const TOKENS: usize = 4;
 
 /// The most vectors that [`Ops::few`] takes.
-pub(super) const FEW: usize = 8;
+pub(super) const FEW: usize = 4;
 
 /// How far ahead of their use codes are asked for, in bytes: about what memory delivers while it
 /// answers one request. Streams of tiles lie one after the other, so this also reaches into the next.
