@@ -17,17 +17,20 @@ pub enum Isa {
     NeonDotprod,
     /// x86-64 with AVX2, FMA, F16C, POPCNT and BMI2.
     Avx2,
+    /// The same with AVX-VNNI (`vpdpbusd` on 256 bits).
+    AvxVnni,
     /// x86-64 with AVX-512 F, BW, DQ, VL, VBMI and VNNI (and AVX2, FMA, F16C, POPCNT, BMI2).
     Avx512,
 }
 
 impl Isa {
     /// All instruction sets, in ascending order.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Portable,
         Self::Neon,
         Self::NeonDotprod,
         Self::Avx2,
+        Self::AvxVnni,
         Self::Avx512,
     ];
 
@@ -71,6 +74,7 @@ impl Isa {
             Self::Portable => true,
             Self::Neon | Self::NeonDotprod => false,
             Self::Avx2 => avx2,
+            Self::AvxVnni => avx2 && all!("avxvnni"),
             Self::Avx512 => {
                 avx2 && all!(
                     "avx512f",
@@ -93,7 +97,7 @@ impl Isa {
                 std::arch::is_aarch64_feature_detected!("neon")
                     && std::arch::is_aarch64_feature_detected!("dotprod")
             }
-            Self::Avx2 | Self::Avx512 => false,
+            Self::Avx2 | Self::AvxVnni | Self::Avx512 => false,
         }
     }
 
@@ -109,6 +113,7 @@ impl Isa {
             Self::Neon => "neon",
             Self::NeonDotprod => "neon-dotprod",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avx-vnni",
             Self::Avx512 => "avx512",
         }
     }

@@ -7,6 +7,7 @@
 //! (`2 · 128 · 127 < 2¹⁵`).
 
 mod decode;
+mod pairs;
 
 use std::arch::x86_64::*;
 use std::hint::black_box;
@@ -14,48 +15,76 @@ use std::ops::Range;
 
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
-use super::lookup::Form;
+use super::lookup::{Form, Lookup};
 use super::tile::{AHEAD, Ops, Product, Tile, UNIT};
-use decode::{Decode, Extract, Free, Halves, Nibble, Plain, STEP, offset};
+use decode::{Free, Half, Halves, Nibble, Plain, STEP, Steps, offset};
+use pairs::Pairs;
 
 pub(super) const OPS: Ops = Ops {
-    dot,
+    dot: dot::<false>,
     few: None,
     decode,
     offset,
-    multiply,
+    multiply: multiply::<false>,
     scales,
-    peak,
+    peak: peak::<false>,
 };
 
-/// Calls a function with the extraction and look-up that fit a table.
-macro_rules! with_decode {
-    ($lookup:expr, $function:ident $arguments:tt) => {
+/// With AVX-VNNI.
+pub(super) const OPS_VNNI: Ops = Ops {
+    dot: dot::<true>,
+    multiply: multiply::<true>,
+    peak: peak::<true>,
+    ..OPS
+};
+
+/// Calls a function with the extraction and look-up of half a unit that fit a table.
+macro_rules! with_halves {
+    ($lookup:expr, $function:ident<$($flag:ident),*> $arguments:tt) => {
         match $lookup.depth {
-            1 | 2 => with_decode!(@ $lookup, $function, true, true, $arguments),
-            _ if $lookup.form == Form::Plain => $function::<Plain, true, false> $arguments,
-            4 | 8 => with_decode!(@ $lookup, $function, true, false, $arguments),
-            _ => with_decode!(@ $lookup, $function, false, false, $arguments),
+            1 | 2 => with_halves!(@ $lookup, $function<$($flag),*>, true, true, $arguments),
+            _ if $lookup.form == Form::Plain => {
+                $function::<Half<Plain, true, false>, 1, $($flag),*> $arguments
+            }
+            4 | 8 => with_halves!(@ $lookup, $function<$($flag),*>, true, false, $arguments),
+            _ => with_halves!(@ $lookup, $function<$($flag),*>, false, false, $arguments),
         }
     };
-    (@ $lookup:expr, $function:ident, $shared:literal, $near:literal, $arguments:tt) => {
+    (@ $lookup:expr, $function:ident<$($flag:ident),*>, $shared:literal, $near:literal, $arguments:tt) => {
         match $lookup.form {
-            Form::Nibble => $function::<Nibble, $shared, $near> $arguments,
-            Form::Split => $function::<Halves, $shared, $near> $arguments,
-            _ if $lookup.window < 8 => $function::<Free<8>, $shared, $near> $arguments,
-            _ => $function::<Free<16>, $shared, $near> $arguments,
+            Form::Nibble => $function::<Half<Nibble, $shared, $near>, 1, $($flag),*> $arguments,
+            Form::Split => $function::<Half<Halves, $shared, $near>, 1, $($flag),*> $arguments,
+            _ if $lookup.window < 8 => $function::<Half<Free<8>, $shared, $near>, 1, $($flag),*> $arguments,
+            _ => $function::<Half<Free<16>, $shared, $near>, 1, $($flag),*> $arguments,
         }
     };
 }
 
-/// Adds the products of 8 rows of 4 levels with 4 values to 8 sums.
+/// How many of some units go through [`Pairs`].
+fn paired(lookup: &Lookup, units: usize) -> usize {
+    match (lookup.form, lookup.depth) {
+        (Form::Split, 2 | 4) => units / 2 * 2,
+        _ => 0,
+    }
+}
+
+/// Adds the products of 8 rows of 4 levels with 4 values to 8 sums. Signed levels have the offset of
+/// [`unsigned`] with VNNI.
 ///
 /// # Safety
-/// The processor has AVX2.
+/// The processor has AVX2, and AVX-VNNI with `VNNI`.
 #[inline(always)]
-unsafe fn add(signed: bool, sum: __m256i, levels: __m256i, x: __m256i) -> __m256i {
-    // SAFETY: the caller promises AVX2.
+unsafe fn add<const VNNI: bool>(
+    signed: bool,
+    sum: __m256i,
+    levels: __m256i,
+    x: __m256i,
+) -> __m256i {
+    // SAFETY: the caller promises the processor.
     unsafe {
+        if VNNI {
+            return _mm256_dpbusd_avx_epi32(sum, levels, x);
+        }
         let pairs = if signed {
             _mm256_maddubs_epi16(_mm256_abs_epi8(levels), _mm256_sign_epi8(x, levels))
         } else {
@@ -65,56 +94,141 @@ unsafe fn add(signed: bool, sum: __m256i, levels: __m256i, x: __m256i) -> __m256
     }
 }
 
-/// See [`Ops::dot`].
+/// What VNNI multiplies: unsigned levels. Signed ones get an offset of 128.
 ///
 /// # Safety
 /// The processor has AVX2.
-unsafe fn dot(tile: &Tile<'_>, units: Range<usize>, x: &[i8], sum: i32, out: &mut [f32]) {
-    tile.check_dot(&units, x, out);
-    // SAFETY: the caller promises the processor; the lengths are checked.
-    unsafe { with_decode!(tile.lookup, dot_with(tile, units, x, sum, out)) }
+#[inline(always)]
+unsafe fn unsigned<const VNNI: bool>(signed: bool, levels: __m256i) -> __m256i {
+    if VNNI && signed {
+        // SAFETY: the caller promises AVX2.
+        return unsafe { _mm256_xor_si256(levels, _mm256_set1_epi8(-128)) };
+    }
+    levels
 }
 
-#[target_feature(enable = "avx2")]
-unsafe fn dot_with<D: Decode, const SHARED: bool, const NEAR: bool>(
+/// What is added to the levels that are multiplied, times the sum of the values.
+fn correction<const VNNI: bool>(lookup: &Lookup, sum: i32) -> i32 {
+    match offset(lookup) {
+        0 if VNNI => -128 * sum,
+        offset => -i32::from(offset) * sum,
+    }
+}
+
+/// See [`Ops::dot`].
+///
+/// # Safety
+/// The processor has AVX2, and AVX-VNNI with `VNNI`.
+unsafe fn dot<const VNNI: bool>(
     tile: &Tile<'_>,
     units: Range<usize>,
     x: &[i8],
     sum: i32,
     out: &mut [f32],
 ) {
-    // SAFETY: the features are those of this function.
-    let (extract, table) = unsafe {
-        (
-            Extract::<SHARED, NEAR>::new(tile.lookup),
-            D::new(tile.lookup),
-        )
-    };
-    let start = -i32::from(offset(tile.lookup)) * sum;
-    let mut sums = [_mm256_set1_epi32(start); 32];
-    let sums = &mut sums[..2 * units.len()];
-    let mut block = tile.unit(units.start);
-    for x in x.as_chunks::<BLOCK_COLS>().0 {
-        let x = _mm256_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)));
-        let mut codes = block;
-        let ahead = block.wrapping_add(AHEAD);
-        for line in (0..2 * sums.len() * extract.half_bytes).step_by(64) {
-            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
+    tile.check_dot(&units, x, out);
+    let start = correction::<VNNI>(tile.lookup, sum);
+    let middle = units.start + paired(tile.lookup, units.len());
+    let (pairs, rest) = (units.start..middle, middle..units.end);
+    let (first, last) = out.split_at_mut(pairs.len() * ROW_UNIT);
+    // SAFETY: the caller promises the processor; the lengths are checked.
+    unsafe {
+        match (pairs.is_empty(), tile.lookup.depth) {
+            (true, _) => {}
+            (false, 2) => dot_with::<Pairs<2>, 4, VNNI>(tile, pairs, x, start, first),
+            (false, _) => dot_with::<Pairs<4>, 4, VNNI>(tile, pairs, x, start, first),
         }
-        for sum in sums.iter_mut() {
-            // SAFETY: `Tile::unit` says that 64 bytes are in bounds; these steps read at most
-            // 48 bytes from the unit's first, or its last 32.
-            unsafe {
-                let levels = table.levels(extract.windows(codes));
-                *sum = add(D::SIGNED, *sum, levels, x);
-            }
-            codes = codes.wrapping_add(2 * extract.half_bytes);
+        if !rest.is_empty() {
+            with_halves!(tile.lookup, dot_with<VNNI>(tile, rest, x, start, last));
         }
-        block = block.wrapping_add(tile.block_bytes());
     }
-    for (sum, out) in sums.iter().zip(out.as_chunks_mut::<8>().0) {
-        // SAFETY: `out` has 8 values.
-        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtepi32_ps(*sum)) };
+}
+/// Dot products of all units of a range, which is a whole number of steps.
+///
+/// # Safety
+/// As [`dot`], whose arguments are checked; `start` is the correction of each sum.
+unsafe fn dot_with<S: Steps<N>, const N: usize, const VNNI: bool>(
+    tile: &Tile<'_>,
+    units: Range<usize>,
+    x: &[i8],
+    start: i32,
+    out: &mut [f32],
+) {
+    // SAFETY: the caller promises all of it.
+    unsafe {
+        match VNNI {
+            true => dot_vnni::<S, N>(tile, units, x, start, out),
+            false => dot_avx2::<S, N>(tile, units, x, start, out),
+        }
+    }
+}
+
+/// # Safety
+/// As [`dot_with`].
+#[target_feature(enable = "avx2")]
+unsafe fn dot_avx2<S: Steps<N>, const N: usize>(
+    tile: &Tile<'_>,
+    units: Range<usize>,
+    x: &[i8],
+    start: i32,
+    out: &mut [f32],
+) {
+    // SAFETY: the caller promises all of it.
+    unsafe { dot_steps::<S, N, false>(tile, units, x, start, out) }
+}
+
+/// # Safety
+/// As [`dot_with`], with AVX-VNNI.
+#[target_feature(enable = "avx2,avxvnni")]
+unsafe fn dot_vnni<S: Steps<N>, const N: usize>(
+    tile: &Tile<'_>,
+    units: Range<usize>,
+    x: &[i8],
+    start: i32,
+    out: &mut [f32],
+) {
+    // SAFETY: the caller promises all of it.
+    unsafe { dot_steps::<S, N, true>(tile, units, x, start, out) }
+}
+
+/// # Safety
+/// As [`dot_with`].
+#[inline(always)]
+unsafe fn dot_steps<S: Steps<N>, const N: usize, const VNNI: bool>(
+    tile: &Tile<'_>,
+    units: Range<usize>,
+    x: &[i8],
+    start: i32,
+    out: &mut [f32],
+) {
+    // SAFETY: the caller promises the processor, and steps that lie in the tile; `out` has 8 values for each
+    // half of a unit.
+    unsafe {
+        let steps = S::new(tile.lookup);
+        let mut sums = [_mm256_set1_epi32(start); 32];
+        let (sums, _) = sums[..2 * units.len()].as_chunks_mut::<N>();
+        let mut block = tile.unit(units.start);
+        for x in x.as_chunks::<BLOCK_COLS>().0 {
+            let x = _mm256_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)));
+            let mut codes = block;
+            let ahead = block.wrapping_add(AHEAD);
+            for line in (0..sums.len() * steps.bytes()).step_by(64) {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
+            }
+            for sums in sums.iter_mut() {
+                for (sum, levels) in sums.iter_mut().zip(steps.levels(codes)) {
+                    let levels = unsigned::<VNNI>(S::SIGNED, levels);
+                    *sum = add::<VNNI>(S::SIGNED, *sum, levels, x);
+                }
+                codes = codes.wrapping_add(steps.bytes());
+            }
+            block = block.wrapping_add(tile.block_bytes());
+        }
+        for (sums, out) in sums.iter().zip(out.chunks_exact_mut(8 * N)) {
+            for (sum, out) in S::ascending(*sums).iter().zip(out.as_chunks_mut::<8>().0) {
+                _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtepi32_ps(*sum));
+            }
+        }
     }
 }
 
@@ -124,44 +238,61 @@ unsafe fn dot_with<D: Decode, const SHARED: bool, const NEAR: bool>(
 /// The processor has AVX2.
 unsafe fn decode(tile: &Tile<'_>, units: Range<usize>, out: &mut [u8]) {
     tile.check_decode(&units, out);
+    let middle = units.start + paired(tile.lookup, units.len());
+    let (pairs, rest) = (units.start..middle, middle..units.end);
+    let (first, last) = out.split_at_mut(pairs.len() * tile.blocks() * UNIT);
     // SAFETY: the caller promises the processor; the lengths are checked.
-    unsafe { with_decode!(tile.lookup, decode_with(tile, units, out)) }
+    unsafe {
+        match (pairs.is_empty(), tile.lookup.depth) {
+            (true, _) => {}
+            (false, 2) => decode_with::<Pairs<2>, 4>(tile, pairs, first),
+            (false, _) => decode_with::<Pairs<4>, 4>(tile, pairs, first),
+        }
+        if !rest.is_empty() {
+            with_halves!(tile.lookup, decode_with<>(tile, rest, last));
+        }
+    }
 }
 
+/// Levels of all units of a range, which is a whole number of steps.
+///
+/// # Safety
+/// As [`decode`], whose arguments are checked.
 #[target_feature(enable = "avx2")]
-unsafe fn decode_with<D: Decode, const SHARED: bool, const NEAR: bool>(
+unsafe fn decode_with<S: Steps<N>, const N: usize>(
     tile: &Tile<'_>,
     units: Range<usize>,
     out: &mut [u8],
 ) {
-    // SAFETY: the features are those of this function.
-    let (extract, table) = unsafe {
-        (
-            Extract::<SHARED, NEAR>::new(tile.lookup),
-            D::new(tile.lookup),
-        )
-    };
-    let mut block = tile.unit(units.start);
-    for b in 0..tile.blocks() {
-        let mut codes = block;
-        for half in 0..2 * units.len() {
-            // SAFETY: as in `dot_with`; `out` has two times 32 bytes for each block of each unit.
-            unsafe {
-                let levels = table.levels(extract.windows(codes));
-                let to = (half / 2 * tile.blocks() + b) * UNIT + half % 2 * STEP;
-                _mm256_storeu_si256(out.as_mut_ptr().add(to).cast(), levels);
+    // SAFETY: the caller promises the processor, and steps that lie in the tile; `out` has two times 32 bytes for each
+    // block of each unit.
+    unsafe {
+        let steps = S::new(tile.lookup);
+        let mut block = tile.unit(units.start);
+        for b in 0..tile.blocks() {
+            let mut codes = block;
+            let ahead = block.wrapping_add(AHEAD);
+            for line in (0..2 * units.len() / N * steps.bytes()).step_by(64) {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
             }
-            codes = codes.wrapping_add(2 * extract.half_bytes);
+            for first in (0..2 * units.len()).step_by(N) {
+                let levels = S::ascending(steps.levels(codes));
+                for (half, levels) in (first..).zip(levels) {
+                    let to = (half / 2 * tile.blocks() + b) * UNIT + half % 2 * STEP;
+                    _mm256_storeu_si256(out.as_mut_ptr().add(to).cast(), levels);
+                }
+                codes = codes.wrapping_add(steps.bytes());
+            }
+            block = block.wrapping_add(tile.block_bytes());
         }
-        block = block.wrapping_add(tile.block_bytes());
     }
 }
 
 /// See [`Ops::multiply`].
 ///
 /// # Safety
-/// The processor has AVX2.
-unsafe fn multiply(product: &Product<'_>, out: &mut [f32]) {
+/// The processor has AVX2, and AVX-VNNI with `VNNI`.
+unsafe fn multiply<const VNNI: bool>(product: &Product<'_>, out: &mut [f32]) {
     product.check(out);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
@@ -169,55 +300,88 @@ unsafe fn multiply(product: &Product<'_>, out: &mut [f32]) {
             product.vectors.sums.len(),
             product.lookup.form == Form::Split,
         ) {
-            (1, false) => multiply_tokens::<1, true>(product, out),
-            (2, false) => multiply_tokens::<2, true>(product, out),
-            (3, false) => multiply_tokens::<3, true>(product, out),
-            (_, false) => multiply_tokens::<4, true>(product, out),
-            (1, true) => multiply_tokens::<1, false>(product, out),
-            (2, true) => multiply_tokens::<2, false>(product, out),
-            (3, true) => multiply_tokens::<3, false>(product, out),
-            (_, true) => multiply_tokens::<4, false>(product, out),
+            (1, false) => multiply_with::<1, true, VNNI>(product, out),
+            (2, false) => multiply_with::<2, true, VNNI>(product, out),
+            (3, false) => multiply_with::<3, true, VNNI>(product, out),
+            (_, false) => multiply_with::<4, true, VNNI>(product, out),
+            (1, true) => multiply_with::<1, false, VNNI>(product, out),
+            (2, true) => multiply_with::<2, false, VNNI>(product, out),
+            (3, true) => multiply_with::<3, false, VNNI>(product, out),
+            (_, true) => multiply_with::<4, false, VNNI>(product, out),
         }
     }
 }
 
-#[target_feature(enable = "avx2")]
-unsafe fn multiply_tokens<const T: usize, const SIGNED: bool>(
+/// # Safety
+/// As [`multiply`], whose arguments are checked, with `T` vectors.
+unsafe fn multiply_with<const T: usize, const SIGNED: bool, const VNNI: bool>(
     product: &Product<'_>,
     out: &mut [f32],
 ) {
-    let offset = i32::from(offset(product.lookup));
-    for (unit, levels) in product
-        .levels
-        .chunks_exact(product.blocks * UNIT)
-        .enumerate()
-    {
-        let mut sums = [[_mm256_setzero_si256(); 2]; T];
-        for (sums, sum) in sums.iter_mut().zip(product.vectors.sums) {
-            *sums = [_mm256_set1_epi32(-offset * sum); 2];
+    // SAFETY: the caller promises all of it.
+    unsafe {
+        match VNNI {
+            true => multiply_vnni::<T, SIGNED>(product, out),
+            false => multiply_avx2::<T, SIGNED>(product, out),
         }
-        for (b, levels) in levels.as_chunks::<UNIT>().0.iter().enumerate() {
-            // SAFETY: there are 64 levels; `Product::check` has the length of `x`; the features are
-            // those of this function.
-            unsafe {
+    }
+}
+
+/// # Safety
+/// As [`multiply_with`].
+#[target_feature(enable = "avx2")]
+unsafe fn multiply_avx2<const T: usize, const SIGNED: bool>(
+    product: &Product<'_>,
+    out: &mut [f32],
+) {
+    // SAFETY: the caller promises all of it.
+    unsafe { multiply_vectors::<T, SIGNED, false>(product, out) }
+}
+
+/// # Safety
+/// As [`multiply_with`], with AVX-VNNI.
+#[target_feature(enable = "avx2,avxvnni")]
+unsafe fn multiply_vnni<const T: usize, const SIGNED: bool>(
+    product: &Product<'_>,
+    out: &mut [f32],
+) {
+    // SAFETY: the caller promises all of it.
+    unsafe { multiply_vectors::<T, SIGNED, true>(product, out) }
+}
+
+/// # Safety
+/// As [`multiply_with`].
+#[inline(always)]
+unsafe fn multiply_vectors<const T: usize, const SIGNED: bool, const VNNI: bool>(
+    product: &Product<'_>,
+    out: &mut [f32],
+) {
+    let units = product.levels.chunks_exact(product.blocks * UNIT);
+    for (unit, levels) in units.enumerate() {
+        // SAFETY: there are 64 levels; `Product::check` has the length of `x`; the slice of `out` has 16 values; the
+        // processor is promised.
+        unsafe {
+            let mut sums = [[_mm256_setzero_si256(); 2]; T];
+            for (sums, &sum) in sums.iter_mut().zip(product.vectors.sums) {
+                *sums = [_mm256_set1_epi32(correction::<VNNI>(product.lookup, sum)); 2];
+            }
+            for (b, levels) in levels.as_chunks::<UNIT>().0.iter().enumerate() {
                 let low = _mm256_loadu_si256(levels.as_ptr().cast());
                 let high = _mm256_loadu_si256(levels.as_ptr().add(STEP).cast());
+                let (low, high) = (
+                    unsigned::<VNNI>(SIGNED, low),
+                    unsigned::<VNNI>(SIGNED, high),
+                );
                 for (t, sums) in sums.iter_mut().enumerate() {
-                    let x = product
-                        .vectors
-                        .x
-                        .as_ptr()
-                        .add(t * product.vectors.stride + b * BLOCK_COLS);
+                    let at = t * product.vectors.stride + b * BLOCK_COLS;
+                    let x = product.vectors.x.as_ptr().add(at);
                     let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
-                    sums[0] = add(SIGNED, sums[0], low, x);
-                    sums[1] = add(SIGNED, sums[1], high, x);
+                    sums[0] = add::<VNNI>(SIGNED, sums[0], low, x);
+                    sums[1] = add::<VNNI>(SIGNED, sums[1], high, x);
                 }
             }
-        }
-        for (t, sums) in sums.iter().enumerate() {
-            let out = &mut out[(t * product.units + unit) * ROW_UNIT..][..ROW_UNIT];
-            // SAFETY: `out` has 16 values.
-            unsafe {
+            for (t, sums) in sums.iter().enumerate() {
+                let out = &mut out[(t * product.units + unit) * ROW_UNIT..][..ROW_UNIT];
                 _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtepi32_ps(sums[0]));
                 _mm256_storeu_ps(out.as_mut_ptr().add(8), _mm256_cvtepi32_ps(sums[1]));
             }
@@ -246,19 +410,49 @@ unsafe fn scales(codes: &[u8], out: &mut [f32]) {
 /// See [`Ops::peak`].
 ///
 /// # Safety
-/// The processor has AVX2.
-#[target_feature(enable = "avx2")]
-unsafe fn peak(products: u64) {
-    let mut sums = [_mm256_setzero_si256(); 8];
-    let mut levels = black_box(_mm256_set1_epi8(3));
-    let x = black_box(_mm256_set1_epi8(-5));
-    for _ in 0..products.div_ceil((sums.len() * STEP) as u64) {
-        // Else the products would be the same in every round, and computed once.
-        levels = black_box(levels);
-        for sum in &mut sums {
-            // SAFETY: the features are those of this function.
-            *sum = unsafe { add(false, *sum, levels, x) };
+/// The processor has AVX2, and AVX-VNNI with `VNNI`.
+unsafe fn peak<const VNNI: bool>(products: u64) {
+    // SAFETY: the caller promises the processor.
+    unsafe {
+        match VNNI {
+            true => peak_vnni(products),
+            false => peak_avx2(products),
         }
     }
-    black_box(sums);
+}
+
+/// # Safety
+/// The processor has AVX2.
+#[target_feature(enable = "avx2")]
+unsafe fn peak_avx2(products: u64) {
+    // SAFETY: the features are those of this function.
+    unsafe { peak_with::<false>(products) }
+}
+
+/// # Safety
+/// The processor has AVX2 and AVX-VNNI.
+#[target_feature(enable = "avx2,avxvnni")]
+unsafe fn peak_vnni(products: u64) {
+    // SAFETY: the features are those of this function.
+    unsafe { peak_with::<true>(products) }
+}
+
+/// # Safety
+/// As [`peak`].
+#[inline(always)]
+unsafe fn peak_with<const VNNI: bool>(products: u64) {
+    // SAFETY: the caller promises the processor.
+    unsafe {
+        let mut sums = [_mm256_setzero_si256(); 10];
+        let mut levels = black_box(_mm256_set1_epi8(3));
+        let x = black_box(_mm256_set1_epi8(-5));
+        for _ in 0..products.div_ceil((sums.len() * STEP) as u64) {
+            // Else the products would be the same in every round, and computed once.
+            levels = black_box(levels);
+            for sum in &mut sums {
+                *sum = add::<VNNI>(false, *sum, levels, x);
+            }
+        }
+        black_box(sums);
+    }
 }

@@ -186,6 +186,8 @@ impl Ops {
             Isa::Avx512 => super::avx512::OPS,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => super::avx2::OPS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => super::avx2::OPS_VNNI,
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => super::neon::OPS,
             #[cfg(target_arch = "aarch64")]

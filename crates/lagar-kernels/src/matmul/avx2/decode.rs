@@ -75,7 +75,7 @@ pub(super) struct Extract<const SHARED: bool, const NEAR: bool> {
     odd_factors: __m256i,
     high: __m256i,
     /// Bytes of 16 windows.
-    pub(super) half_bytes: usize,
+    half_bytes: usize,
 }
 
 impl<const SHARED: bool, const NEAR: bool> Extract<SHARED, NEAR> {
@@ -101,7 +101,7 @@ impl<const SHARED: bool, const NEAR: bool> Extract<SHARED, NEAR> {
     /// # Safety
     /// The processor has AVX2; 16 bytes are readable from `codes` and from `codes + half_bytes` on.
     #[inline(always)]
-    pub(super) unsafe fn windows(self, codes: *const u8) -> __m256i {
+    unsafe fn windows(self, codes: *const u8) -> __m256i {
         // SAFETY: the caller promises both.
         unsafe {
             let low = _mm_loadu_si128(codes.cast());
@@ -121,6 +121,70 @@ impl<const SHARED: bool, const NEAR: bool> Extract<SHARED, NEAR> {
             let odd = _mm256_and_si256(_mm256_mullo_epi16(odd, self.odd_factors), self.high);
             _mm256_or_si256(even, odd)
         }
+    }
+}
+
+/// From codes to the levels of `N` times 8 rows × 4 columns, as registers.
+pub(super) trait Steps<const N: usize>: Copy {
+    /// Whether levels are signed bytes (else unsigned ones, with an offset of 64).
+    const SIGNED: bool;
+
+    /// # Safety
+    /// The processor has AVX2.
+    unsafe fn new(lookup: &Lookup) -> Self;
+
+    /// Bytes from the codes of one step to those of the next.
+    fn bytes(self) -> usize;
+
+    /// The levels of the step whose windows lie from `codes` on, 4 of a row in each lane of 32 bits; rows in any order.
+    ///
+    /// # Safety
+    /// The processor has AVX2; `codes` is what `Tile::unit` says of the first unit.
+    unsafe fn levels(self, codes: *const u8) -> [__m256i; N];
+
+    /// Lanes of 32 bits in the order of rows, given that of [`Steps::levels`].
+    ///
+    /// # Safety
+    /// The processor has AVX2.
+    unsafe fn ascending(lanes: [__m256i; N]) -> [__m256i; N];
+}
+
+/// Half a unit, with any table.
+#[derive(Clone, Copy)]
+pub(super) struct Half<D, const SHARED: bool, const NEAR: bool> {
+    extract: Extract<SHARED, NEAR>,
+    table: D,
+}
+
+impl<D: Decode, const SHARED: bool, const NEAR: bool> Steps<1> for Half<D, SHARED, NEAR> {
+    const SIGNED: bool = D::SIGNED;
+
+    #[inline(always)]
+    unsafe fn new(lookup: &Lookup) -> Self {
+        // SAFETY: the caller promises AVX2.
+        unsafe {
+            Self {
+                extract: Extract::new(lookup),
+                table: D::new(lookup),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn bytes(self) -> usize {
+        2 * self.extract.half_bytes
+    }
+
+    #[inline(always)]
+    unsafe fn levels(self, codes: *const u8) -> [__m256i; 1] {
+        // SAFETY: `Tile::unit` says that 64 bytes are in bounds; this reads at most 48 bytes from the unit's first, or its
+        // last 32.
+        unsafe { [self.table.levels(self.extract.windows(codes))] }
+    }
+
+    #[inline(always)]
+    unsafe fn ascending(lanes: [__m256i; 1]) -> [__m256i; 1] {
+        lanes
     }
 }
 
@@ -187,8 +251,27 @@ pub(super) struct Halves {
     a_sign: __m256i,
     /// ±1, by the bits that choose A.
     b_sign: __m256i,
-    low: __m256i,
+    /// 15 in each byte.
+    pub(super) low: __m256i,
     offset: __m256i,
+}
+
+impl Halves {
+    /// The levels, plus offset, of windows with these 4 low bits in each byte, and these high ones.
+    ///
+    /// # Safety
+    /// The processor has AVX2.
+    #[inline(always)]
+    pub(super) unsafe fn of(self, low: __m256i, high: __m256i) -> __m256i {
+        // SAFETY: the caller promises AVX2.
+        unsafe {
+            let a = _mm256_shuffle_epi8(self.a, low);
+            let b = _mm256_shuffle_epi8(self.b, high);
+            let a = _mm256_sign_epi8(a, _mm256_shuffle_epi8(self.a_sign, high));
+            let b = _mm256_sign_epi8(b, _mm256_shuffle_epi8(self.b_sign, low));
+            _mm256_add_epi8(_mm256_add_epi8(a, b), self.offset)
+        }
+    }
 }
 
 impl Decode for Halves {
@@ -217,11 +300,7 @@ impl Decode for Halves {
         unsafe {
             let low = _mm256_and_si256(windows, self.low);
             let high = _mm256_and_si256(_mm256_srli_epi16::<4>(windows), self.low);
-            let a = _mm256_shuffle_epi8(self.a, low);
-            let b = _mm256_shuffle_epi8(self.b, high);
-            let a = _mm256_sign_epi8(a, _mm256_shuffle_epi8(self.a_sign, high));
-            let b = _mm256_sign_epi8(b, _mm256_shuffle_epi8(self.b_sign, low));
-            _mm256_add_epi8(_mm256_add_epi8(a, b), self.offset)
+            self.of(low, high)
         }
     }
 }
@@ -297,6 +376,7 @@ impl<const TABLES: usize> Decode for Free<TABLES> {
     }
 }
 
+/// What is added to the levels of a table, so that they are unsigned; 0 where they are signed.
 pub(super) fn offset(lookup: &Lookup) -> u8 {
     match lookup.form {
         Form::Split => SPLIT_OFFSET,
