@@ -9,6 +9,7 @@
 mod decode;
 mod pairs;
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::hint::black_box;
 use std::ops::Range;
@@ -421,38 +422,36 @@ unsafe fn peak<const VNNI: bool>(products: u64) {
     }
 }
 
+/// The loop of [`peak`]: assembly needs the features in the function that it stands in.
+macro_rules! peak_loop {
+    ($vnni:literal, $products:ident) => {
+        // SAFETY: the features are those of the function; the assembly is a comment.
+        unsafe {
+            let mut sums = [_mm256_setzero_si256(); 10];
+            let mut levels = black_box(_mm256_set1_epi8(3));
+            let x = black_box(_mm256_set1_epi8(-5));
+            for _ in 0..$products.div_ceil((sums.len() * STEP) as u64) {
+                // Else the products would be the same in every round, and computed once.
+                asm!("/* {} */", inout(ymm_reg) levels, options(nomem, nostack, preserves_flags));
+                for sum in &mut sums {
+                    *sum = add::<$vnni>(false, *sum, levels, x);
+                }
+            }
+            black_box(sums);
+        }
+    };
+}
+
 /// # Safety
 /// The processor has AVX2.
 #[target_feature(enable = "avx2")]
 unsafe fn peak_avx2(products: u64) {
-    // SAFETY: the features are those of this function.
-    unsafe { peak_with::<false>(products) }
+    peak_loop!(false, products);
 }
 
 /// # Safety
 /// The processor has AVX2 and AVX-VNNI.
 #[target_feature(enable = "avx2,avxvnni")]
 unsafe fn peak_vnni(products: u64) {
-    // SAFETY: the features are those of this function.
-    unsafe { peak_with::<true>(products) }
-}
-
-/// # Safety
-/// As [`peak`].
-#[inline(always)]
-unsafe fn peak_with<const VNNI: bool>(products: u64) {
-    // SAFETY: the caller promises the processor.
-    unsafe {
-        let mut sums = [_mm256_setzero_si256(); 10];
-        let mut levels = black_box(_mm256_set1_epi8(3));
-        let x = black_box(_mm256_set1_epi8(-5));
-        for _ in 0..products.div_ceil((sums.len() * STEP) as u64) {
-            // Else the products would be the same in every round, and computed once.
-            levels = black_box(levels);
-            for sum in &mut sums {
-                *sum = add::<VNNI>(false, *sum, levels, x);
-            }
-        }
-        black_box(sums);
-    }
+    peak_loop!(true, products);
 }

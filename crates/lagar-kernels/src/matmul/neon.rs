@@ -264,14 +264,14 @@ unsafe fn multiply_tokens<const T: usize, const DOTPROD: bool>(
 /// # Safety
 /// The processor has NEON, and the int8 dot product if `DOTPROD` is set.
 unsafe fn peak<const DOTPROD: bool>(products: u64) {
-    // SAFETY: the caller promises the processor.
+    // SAFETY: the caller promises the processor; the assembly is a comment.
     unsafe {
         let mut sums = [vdupq_n_s32(0); 16];
         let mut levels = black_box(vdupq_n_s8(3));
         let x = black_box(vdupq_n_s8(-5));
         for _ in 0..products.div_ceil((sums.len() * STEP) as u64) {
             // Else the products would be the same in every round, and computed once.
-            levels = black_box(levels);
+            asm!("/* {:v} */", inout(vreg) levels, options(nomem, nostack, preserves_flags));
             for sum in &mut sums {
                 *sum = add::<DOTPROD>(*sum, levels, x);
             }
