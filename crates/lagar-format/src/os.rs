@@ -8,6 +8,7 @@
 mod uncached;
 
 use std::fs::File;
+use std::num::NonZero;
 use std::path::Path;
 
 use crate::{FormatError, Region};
@@ -107,9 +108,48 @@ pub fn available_memory() -> Option<u64> {
     None
 }
 
+/// Processors that this process may use and that do not share a core with another of them: threads that compute all the time
+/// gain nothing from more. Where the system does not say which share one, all that it may use; at least 1.
+pub fn cores() -> usize {
+    let all = std::thread::available_parallelism().map_or(1, NonZero::get);
+    #[cfg(target_os = "linux")]
+    let all = linux::cores().map_or(all, |cores| cores.clamp(1, all));
+    all
+}
+
 #[cfg(target_os = "linux")]
 mod linux {
+    use std::collections::BTreeSet;
     use std::fs::read_to_string;
+
+    pub(super) fn cores() -> Option<usize> {
+        let status = read_to_string("/proc/self/status").ok()?;
+        let allowed = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+        let mut cores = BTreeSet::new();
+        for processor in parse_list(allowed)? {
+            let topology = format!("/sys/devices/system/cpu/cpu{processor}/topology");
+            let id = |name: &str| read_to_string(format!("{topology}/{name}")).ok();
+            cores.insert((id("physical_package_id")?, id("core_id")?));
+        }
+        Some(cores.len())
+    }
+
+    /// The numbers of a list such as `0-3,8`; nothing if it is none.
+    pub(super) fn parse_list(text: &str) -> Option<Vec<u32>> {
+        let mut all = Vec::new();
+        for range in text.trim().split(',') {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+            // More processors than any machine has.
+            if first > last || last >= 1 << 16 {
+                return None;
+            }
+            all.extend(first..=last);
+        }
+        Some(all)
+    }
 
     pub(super) fn available_memory() -> Option<u64> {
         let machine = read_to_string("/proc/meminfo")
@@ -240,6 +280,27 @@ mod tests {
         for path in [folder.path().to_owned(), folder.path().join("absent")] {
             let message = map(&path).unwrap_err().to_string();
             assert!(message.contains(path.to_str().unwrap()), "{message}");
+        }
+    }
+
+    #[test]
+    fn there_are_no_more_cores_than_processors() {
+        let all = std::thread::available_parallelism().map_or(1, NonZero::get);
+        assert!((1..=all).contains(&cores()));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn lists_of_processors_are_read_or_refused() {
+        for (text, expected) in [
+            ("\t0-3,8\n", Some(vec![0, 1, 2, 3, 8])),
+            ("5", Some(vec![5])),
+            ("", None),
+            ("3-1", None),
+            ("0-99999999", None),
+            ("0-x", None),
+        ] {
+            assert_eq!(linux::parse_list(text), expected, "{text:?}");
         }
     }
 

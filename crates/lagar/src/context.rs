@@ -4,7 +4,6 @@ use crate::args::{ActivationKind, Global};
 use crate::exit::{Blame, Fault};
 use crate::terminal::Messages;
 use lagar_kernels::{Cpu, Isa};
-use std::num::NonZeroUsize;
 
 /// Lowers the instruction set; nothing else in the environment changes what is computed.
 const ISA_VARIABLE: &str = "LAGAR_ISA";
@@ -31,7 +30,7 @@ impl Context {
         };
         let threads = match global.threads {
             Some(threads) => threads.into(),
-            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            None => lagar_format::os::cores(),
         };
         Ok(Self {
             messages: Messages::new(global.quiet, global.verbose),

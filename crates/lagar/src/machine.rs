@@ -31,6 +31,8 @@ pub(crate) struct Machine {
     processor: Option<String>,
     /// Processors that this program may use.
     processors: usize,
+    /// Of these, those that do not share a core with another.
+    cores: usize,
     /// The instruction set that is used.
     isa: &'static str,
     /// Memory that is free.
@@ -44,6 +46,7 @@ impl Machine {
         Self {
             processor: processor(),
             processors: std::thread::available_parallelism().map_or(1, NonZero::get),
+            cores: lagar_format::os::cores(),
             isa,
             available_memory_bytes: lagar_format::os::available_memory(),
             system: std::env::consts::OS,
@@ -54,9 +57,9 @@ impl Machine {
     /// In a line.
     pub(crate) fn words(&self) -> String {
         format!(
-            "{}, {} processors, {}, {}",
+            "{}, {} cores, {}, {}",
             self.processor.as_deref().unwrap_or(self.architecture),
-            self.processors,
+            self.cores,
             self.isa,
             self.system
         )

@@ -79,7 +79,7 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// Threads to compute with [default: one for each processor]
+    /// Threads to compute with [default: one for each processor core]
     ///
     /// The results are the same for every number of threads.
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
