@@ -121,7 +121,7 @@ impl Prepare<'_> {
         let components = matrix.components(self.cpu);
         let rank = match planned {
             Some(rank) => rank,
-            None => components.rank(rows, self.transform.width())?,
+            None => components.rank(rows, self.transform.width(), f64::INFINITY)?,
         };
         match rank {
             0 => Ok(None),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::allocate::DEPTHS;
 use super::fisher::Fisher;
+use super::product_room;
 use crate::Recipe;
 use crate::encode::low_rank::Matrix;
 use crate::encode::{Feedback, Hessians, choose_transform, transform_hessian};
@@ -144,7 +145,8 @@ impl Costs<'_> {
                         pivots: &feedback.pivots(),
                         read: &read,
                     };
-                    matrix.components(self.cpu).rank(rows, width)?
+                    let room = product_room(self.options.tiers.first(), self.model.parameters());
+                    matrix.components(self.cpu).rank(rows, width, room)?
                 }
                 _ => 0,
             };

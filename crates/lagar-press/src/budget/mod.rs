@@ -298,6 +298,17 @@ pub(crate) fn target_bytes(bits: &StageBits, parameters: u64) -> Option<u64> {
     }
 }
 
+/// Bits for each weight that a low-rank stage may take beside the first stage: what a target leaves beyond one bit for
+/// the codes and, of a whole file, one for all else.
+fn product_room(first: Option<&StageBits>, parameters: u64) -> f64 {
+    let Some(first) = first else { return 0.0 };
+    match (first, target_bytes(first, parameters)) {
+        (_, Some(bytes)) => (8.0 * bytes as f64 / parameters as f64 - 2.0).max(0.0),
+        (StageBits::Average(bits), _) => (bits - 1.0).max(0.0),
+        _ => f64::INFINITY,
+    }
+}
+
 /// What each group of each linear costs at each depth.
 fn sensitivities(request: &Request<'_>) -> Result<Vec<LinearCosts>, PressError> {
     let Request {

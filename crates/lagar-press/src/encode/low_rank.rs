@@ -195,15 +195,19 @@ impl Matrix<'_> {
 
 impl Components {
     /// The rank that pays, a multiple of 16: a block of components is kept where as many bytes would lower the loss
-    /// less as bits of the code beside it, each of which divides it by 4. It may be 0.
-    pub(crate) fn rank(&self, rows: usize, cols: usize) -> Result<usize, PressError> {
+    /// less as bits of the code beside it, each of which divides it by 4. It may be 0. Products of more than `room` bits for
+    /// each weight of the matrix are left out.
+    pub(crate) fn rank(&self, rows: usize, cols: usize, room: f64) -> Result<usize, PressError> {
         let weights = rows as f64 * cols as f64;
         let most = MOST.min(rows).min(cols) / ROW_UNIT * ROW_UNIT;
+        // What the codes of both factors leave of the components that are taken.
+        let own = 2.0 / power_of_four(f64::from(DEPTH));
         let (mut best, mut least) = (0, self.trace);
         for rank in (ROW_UNIT..=most).step_by(ROW_UNIT) {
             let bits = 8.0 * bytes(rank, rows, cols)? as f64 / weights;
-            let loss = self.left(rank) * power_of_four(bits);
-            if loss < least {
+            let left = self.left(rank);
+            let loss = (left + own * (self.trace - left)) * power_of_four(bits);
+            if loss < least && bits <= room {
                 (best, least) = (rank, loss);
             }
         }
@@ -231,6 +235,30 @@ mod tests {
     use super::*;
     use crate::encode::choose_transform;
     use crate::random::Random;
+
+    /// Factors of a small matrix take more than the matrix, and a whole one is never exact in bytes.
+    #[test]
+    fn a_small_matrix_is_not_stored_as_a_product() {
+        let (rows, cols) = (64, 64);
+        let cpu = Cpu::new(Isa::best(), 1);
+        let mut random = Random::new(2, 1);
+        let weights: Vec<f32> = (0..rows * cols)
+            .map(|_| random.below(1024) as f32 - 511.5)
+            .collect();
+        let read = |first: usize, out: &mut [f32]| {
+            out.copy_from_slice(&weights[first * cols..][..out.len()]);
+        };
+        let transform = choose_transform(&vec![1.0; cols * cols], cols, 1, 2).unwrap();
+        let matrix = Matrix {
+            name: "test",
+            transform: &transform,
+            rows,
+            pivots: &vec![1.0; cols],
+            read: &read,
+        };
+        let components = matrix.components(&cpu);
+        assert_eq!(components.rank(rows, cols, f64::INFINITY).unwrap(), 0);
+    }
 
     /// A matrix of some rank and noise: a product is kept where it pays, and takes out what it should.
     #[test]
@@ -266,8 +294,9 @@ mod tests {
                 read: &read,
             };
             let components = matrix.components(&cpu);
-            let rank = components.rank(rows, cols).unwrap();
+            let rank = components.rank(rows, cols, f64::INFINITY).unwrap();
             assert_eq!(rank, if pays { 16 } else { 0 });
+            assert_eq!(components.rank(rows, cols, 0.4).unwrap(), 0);
             if pays {
                 let (stage, product) = matrix.encode(&cpu, &components, rank).unwrap();
                 assert_eq!(stage.rank, 16);
