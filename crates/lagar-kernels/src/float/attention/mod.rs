@@ -108,25 +108,24 @@ struct Part<'a> {
 impl Part<'_> {
     fn run<U: Stored<V>, const V: usize>(&mut self, cpu: &Cpu, head: &Head<U>, rows: usize) {
         match rows {
-            1 => self.dispatch::<U, V, 1>(cpu, head, rows),
-            2 => self.dispatch::<U, V, 2>(cpu, head, rows),
-            _ => self.dispatch::<U, V, ROWS>(cpu, head, rows),
+            1 => self.dispatch::<U, V, 1>(cpu, head),
+            2 => self.dispatch::<U, V, 2>(cpu, head),
+            3 => self.dispatch::<U, V, 3>(cpu, head),
+            _ => self.dispatch::<U, V, ROWS>(cpu, head),
         }
     }
 
-    /// Computes `R` rows; those beyond `rows` repeat the first one and are not written.
+    /// Computes the first `R` rows.
     fn dispatch<U: Stored<V>, const V: usize, const R: usize>(
         &mut self,
         cpu: &Cpu,
         head: &Head<U>,
-        rows: usize,
     ) {
-        let real = |row| if row < rows { row } else { 0 };
         cpu.isa().dispatch(Rows::<U, V, R> {
             head,
-            queries: std::array::from_fn(|row| self.queries[real(row)]),
-            ranges: std::array::from_fn(|row| self.ranges[real(row)].clone()),
-            results: &mut self.results[..rows],
+            queries: std::array::from_fn(|row| self.queries[row]),
+            ranges: std::array::from_fn(|row| self.ranges[row].clone()),
+            results: &mut self.results[..R],
             scale: self.scale,
         });
     }

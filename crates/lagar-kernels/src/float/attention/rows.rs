@@ -13,7 +13,7 @@ pub(super) struct Rows<'a, 'b, U, const V: usize, const R: usize> {
     pub(super) queries: [&'a [f32]; R],
     /// Visible positions.
     pub(super) ranges: [Range<usize>; R],
-    /// Of the first rows; the others are computed in vain.
+    /// One for each row.
     pub(super) results: &'b mut [&'a mut [f32]],
     pub(super) scale: f32,
 }
@@ -21,7 +21,8 @@ pub(super) struct Rows<'a, 'b, U, const V: usize, const R: usize> {
 impl<U: Stored<V>, const V: usize, const R: usize> Kernel for Rows<'_, '_, U, V, R> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
+        let results = std::mem::take(&mut self.results);
         let start = self.ranges.iter().map(|r| r.start).min().unwrap_or(0) / LANES;
         let end = self.ranges.iter().map(|r| r.end).max().unwrap_or(0);
         let blocks = start..end.div_ceil(LANES);
@@ -29,7 +30,7 @@ impl<U: Stored<V>, const V: usize, const R: usize> Kernel for Rows<'_, '_, U, V,
         let mut weights = vec![0f32; R * width];
         self.scores(s, blocks, &mut weights);
         let origin = start * LANES;
-        for (row, range) in self.ranges.iter().take(self.results.len()).enumerate() {
+        for (row, range) in self.ranges.iter().enumerate() {
             // Lanes count from a multiple of 16 that only the visible positions decide.
             let row = &mut weights[row * width..][..width];
             let aligned = range.start / LANES * LANES;
@@ -39,12 +40,13 @@ impl<U: Stored<V>, const V: usize, const R: usize> Kernel for Rows<'_, '_, U, V,
         }
         // As many sums at once as there are registers for them beside what is loaded.
         match (S::REGISTERS >= 32, R, V) {
-            (true, _, 1) => self.values::<S, R, 4>(s, origin, &weights),
-            (true, _, _) => self.values::<S, R, 2>(s, origin, &weights),
-            (false, 1, 1) => self.values::<S, 1, 2>(s, origin, &weights),
-            (false, 1, _) => self.values::<S, 1, 1>(s, origin, &weights),
-            (false, _, 1) => self.values::<S, 2, 2>(s, origin, &weights),
-            (false, _, _) => self.values::<S, 2, 1>(s, origin, &weights),
+            (true, _, 1) => self.values::<S, R, 4>(s, origin, &weights, results),
+            (true, _, _) => self.values::<S, R, 2>(s, origin, &weights, results),
+            (false, 1, 1) => self.values::<S, 1, 4>(s, origin, &weights, results),
+            (false, 1, _) => self.values::<S, 1, 2>(s, origin, &weights, results),
+            (false, 3, _) => self.values::<S, 3, 1>(s, origin, &weights, results),
+            (false, _, 1) => self.values::<S, 2, 2>(s, origin, &weights, results),
+            (false, _, _) => self.values::<S, 2, 1>(s, origin, &weights, results),
         }
     }
 }
@@ -73,11 +75,11 @@ impl<U: Stored<V>, const V: usize, const R: usize> Rows<'_, '_, U, V, R> {
             let place = blocks.start - first;
             let scores = &mut scores[place * LANES..];
             blocks.start += match (S::REGISTERS >= 32, R, blocks.len()) {
-                (true, 4, 2..) | (false, 2, 2..) => {
-                    self.products::<S, 2>(s, blocks.start, queries, width, scores)
-                }
-                (true, 1 | 2, 4..) | (false, 1, 4..) => {
+                (true, 1 | 2, 4..) => {
                     self.products::<S, 4>(s, blocks.start, queries, width, scores)
+                }
+                (true, _, 2..) | (false, 1 | 2, 2..) => {
+                    self.products::<S, 2>(s, blocks.start, queries, width, scores)
                 }
                 _ => self.products::<S, 1>(s, blocks.start, queries, width, scores),
             };
@@ -136,45 +138,103 @@ impl<U: Stored<V>, const V: usize, const R: usize> Rows<'_, '_, U, V, R> {
         B
     }
 
-    /// The sums of the values times the weights, `Q` rows and `P` units of a value at once. Weights are rows ×
-    /// positions from `origin` on.
+    /// The sums of the values times the weights, `Q` rows (a divisor of `R`) and `P` units of a value at once. Weights are rows ×
+    /// positions from `origin` on, the first of a block.
     #[inline(always)]
-    fn values<S: Simd, const Q: usize, const P: usize>(self, s: S, origin: usize, weights: &[f32]) {
+    fn values<S: Simd, const Q: usize, const P: usize>(
+        &self,
+        s: S,
+        origin: usize,
+        weights: &[f32],
+        results: &mut [&mut [f32]],
+    ) {
         let units = value_units::<V>(self.queries[0].len());
-        for first in (0..self.results.len()).step_by(Q) {
-            let mut unit = 0;
-            while unit < units {
-                if units - unit >= P {
-                    let sums = self.mix::<S, Q, P>(s, origin, weights, first, unit);
-                    write(s, sums, &mut self.results[first..], unit);
-                    unit += P;
-                } else {
-                    let sums = self.mix::<S, Q, 1>(s, origin, weights, first, unit);
-                    write(s, sums, &mut self.results[first..], unit);
-                    unit += 1;
+        let mut scaled = vec![
+            0.0;
+            if U::GROUP.is_some() {
+                GROUPS * weights.len()
+            } else {
+                0
+            }
+        ];
+        let mut unit = 0;
+        while unit < units {
+            let whole = units - unit >= P;
+            let count = if whole { P } else { 1 };
+            if let Some(group) = U::GROUP {
+                let first = unit * V * LANES / group;
+                let groups = (count * V * LANES).div_ceil(group);
+                for (i, scaled) in scaled
+                    .chunks_exact_mut(weights.len())
+                    .take(groups)
+                    .enumerate()
+                {
+                    self.scale_weights(s, origin, weights, first + i, scaled);
                 }
             }
+            for first in (0..R).step_by(Q) {
+                // Positions from `origin` on, of each row, times the scales of each group.
+                let width = weights.len() / R;
+                let weights: [[&[f32]; Q]; GROUPS] = std::array::from_fn(|group| {
+                    let weights = match U::GROUP {
+                        Some(_) => &scaled[group * weights.len()..][..weights.len()],
+                        None => weights,
+                    };
+                    std::array::from_fn(|q| &weights[(first + q) * width..][..width])
+                });
+                let results = &mut results[first..];
+                if whole {
+                    let sums = self.mix::<S, Q, P>(s, origin, weights, first, unit);
+                    write(s, sums, results, unit);
+                } else {
+                    let sums = self.mix::<S, Q, 1>(s, origin, weights, first, unit);
+                    write(s, sums, results, unit);
+                }
+            }
+            unit += count;
         }
         if U::GROUP.is_some() {
-            for result in self.results {
+            for result in results {
                 Hadamard(result).run(s);
             }
         }
     }
 
-    /// The sums of some rows and units.
+    /// The weights of all rows times the scales of one group of the values.
+    #[inline(always)]
+    fn scale_weights<S: Simd>(
+        &self,
+        s: S,
+        origin: usize,
+        weights: &[f32],
+        group: usize,
+        scaled: &mut [f32],
+    ) {
+        let groups = groups::<U, V>(self.queries[0].len());
+        let scales = &self.head.value_scales[origin / LANES * groups + group..];
+        let width = weights.len() / R;
+        for (weights, scaled) in weights
+            .chunks_exact(width)
+            .zip(scaled.chunks_exact_mut(width))
+        {
+            let blocks = weights.as_chunks().0.iter().zip(scaled.as_chunks_mut().0);
+            for ((weights, scaled), scales) in blocks.zip(scales.iter().step_by(groups)) {
+                let scales = s.load_bf16(bytes(scales));
+                s.store(s.mul(s.load(weights), scales), scaled);
+            }
+        }
+    }
+
+    /// The sums of the rows from `first` on and the units from `unit` on.
     #[inline(always)]
     fn mix<S: Simd, const Q: usize, const P: usize>(
         &self,
         s: S,
         origin: usize,
-        weights: &[f32],
+        weights: [[&[f32]; Q]; GROUPS],
         first: usize,
         unit: usize,
     ) -> [[[S::F32; V]; P]; Q] {
-        let width = weights.len() / R;
-        let weights: [&[f32]; Q] =
-            std::array::from_fn(|q| &weights[(first + q) * width..][..width]);
         let ranges = &self.ranges[first..][..Q];
         let start = ranges.iter().map(|r| r.start).max().unwrap_or(0);
         let end = ranges.iter().map(|r| r.end).min().unwrap_or(0);
@@ -182,12 +242,14 @@ impl<U: Stored<V>, const V: usize, const R: usize> Rows<'_, '_, U, V, R> {
         // Each row in ascending order: what it sees before all of them see something, that, and the rest.
         for (q, range) in ranges.iter().enumerate() {
             let alone = range.start..range.end.min(start);
-            [sums[q]] = self.add(s, origin, [weights[q]], alone, unit, [sums[q]]);
+            let weights = weights.map(|rows| [rows[q]]);
+            [sums[q]] = self.add(s, origin, weights, alone, unit, [sums[q]]);
         }
         sums = self.add(s, origin, weights, start..end, unit, sums);
         for (q, range) in ranges.iter().enumerate() {
             let alone = end.max(start)..range.end;
-            [sums[q]] = self.add(s, origin, [weights[q]], alone, unit, [sums[q]]);
+            let weights = weights.map(|rows| [rows[q]]);
+            [sums[q]] = self.add(s, origin, weights, alone, unit, [sums[q]]);
         }
         sums
     }
@@ -198,47 +260,29 @@ impl<U: Stored<V>, const V: usize, const R: usize> Rows<'_, '_, U, V, R> {
         &self,
         s: S,
         origin: usize,
-        weights: [&[f32]; Q],
-        mut positions: Range<usize>,
+        weights: [[&[f32]; Q]; GROUPS],
+        positions: Range<usize>,
         unit: usize,
         mut sums: [[[S::F32; V]; P]; Q],
     ) -> [[[S::F32; V]; P]; Q] {
-        let head_dim = self.queries[0].len();
-        let (units, groups) = (value_units::<V>(head_dim), groups::<U, V>(head_dim));
-        // Units that share a scale. (Without scales, all.)
-        let group = U::GROUP.map_or(units, |group| group / (LANES * V));
-        while !positions.is_empty() {
-            let block = positions.start / LANES;
-            let end = positions.end.min((block + 1) * LANES);
-            // The weights times the scales, for the scales that `P` units have at most.
-            let mut scaled = [[[0.0; LANES]; Q]; GROUPS];
-            for (index, scaled) in scaled.iter_mut().enumerate().take(P.div_ceil(group)) {
-                for (scaled, weights) in scaled.iter_mut().zip(weights) {
-                    let weight = s.load_partial(&weights[block * LANES - origin..][..LANES]);
-                    let weight = match U::GROUP {
-                        Some(_) => {
-                            let scales =
-                                &self.head.value_scales[block * groups + unit / group + index];
-                            s.mul(weight, s.load_bf16(bytes(scales)))
-                        }
-                        None => weight,
-                    };
-                    s.store(weight, scaled);
-                }
-            }
-            for position in positions.start..end {
-                let values = &self.head.values[position * units + unit..][..P];
-                for (p, value) in values.iter().enumerate() {
-                    let vectors = U::load(s, value);
-                    for (sums, scaled) in sums.iter_mut().zip(&scaled[p / group % GROUPS]) {
-                        let weight = s.splat(scaled[position % LANES]);
-                        for (sum, &vector) in sums[p].iter_mut().zip(&vectors) {
-                            *sum = s.fma(weight, vector, *sum);
-                        }
+        if positions.is_empty() {
+            return sums;
+        }
+        let units = value_units::<V>(self.queries[0].len());
+        let seen = positions.start - origin..positions.end - origin;
+        let weights = weights.map(|rows| rows.map(|row| &row[seen.clone()]));
+        let values = &self.head.values[positions.start * units..positions.end * units];
+        for (position, values) in values.chunks_exact(units).enumerate() {
+            for (p, value) in values[unit..][..P].iter().enumerate() {
+                let vectors = U::load(s, value);
+                let group = U::GROUP.map_or(0, |group| p * V * LANES / group % GROUPS);
+                for (row, sums) in weights[group].iter().zip(&mut sums) {
+                    let weight = s.splat(row[position]);
+                    for (sum, &vector) in sums[p].iter_mut().zip(&vectors) {
+                        *sum = s.fma(weight, vector, *sum);
                     }
                 }
             }
-            positions.start = end;
         }
         sums
     }

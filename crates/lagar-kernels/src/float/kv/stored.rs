@@ -47,8 +47,9 @@ pub(super) const fn bytes_of<U: Stored<V>, const V: usize>(head_dim: usize) -> u
     keys + value_units::<V>(head_dim) * size_of::<U>() + 2 * scales
 }
 
-/// f32.
+/// f32. (Aligned, so that no vector lies on two cache lines.)
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
 pub(in crate::float) struct Singles([f32; LANES]);
 
 impl Stored<1> for Singles {
@@ -73,6 +74,7 @@ impl Stored<1> for Singles {
 
 /// IEEE half floats, little-endian.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(32))]
 pub(in crate::float) struct Halves([[u8; 2]; LANES]);
 
 impl Stored<1> for Halves {
@@ -105,6 +107,7 @@ pub(in crate::float) fn bytes(pairs: &[[u8; 2]; LANES]) -> &[u8; 2 * LANES] {
 
 /// Signed bytes.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(16))]
 pub(in crate::float) struct Bytes([i8; LANES]);
 
 impl Stored<1> for Bytes {
@@ -135,6 +138,7 @@ const LEVELS: [i8; 16] = [
 
 /// Half bytes; those of the first vector are the lower halves.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(16))]
 pub(in crate::float) struct Nibbles([u8; LANES]);
 
 impl Stored<2> for Nibbles {
