@@ -1,3 +1,5 @@
+use std::ops::{Add, Mul, Sub};
+
 use half::{bf16, f16};
 use lagar_codec::{hadamard_blocks, hadamard_norm};
 use proptest::prelude::*;
@@ -45,9 +47,9 @@ fn stored(format: KvFormat, x: &[f32]) -> Vec<f64> {
 }
 
 /// The transform of a head's numbers.
-fn hadamard<T: Copy + From<f32>>(x: &mut [T])
+fn hadamard<T>(x: &mut [T])
 where
-    T: std::ops::Add<Output = T> + std::ops::Sub<Output = T> + std::ops::Mul<Output = T>,
+    T: Copy + From<f32> + Add<Output = T> + Sub<Output = T> + Mul<Output = T>,
 {
     for block in hadamard_blocks(x.len()) {
         let block = &mut x[block];
