@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use lagar_engine::generate::{DraftLength, Outcome};
 use lagar_engine::{
-    Activations, GenerateOptions, Generator, Model, ModelOptions, ModelSequence, NoObserver,
-    SamplingOptions, StopReason,
+    Activations, GenerateOptions, Generator, KvFormat, Model, ModelOptions, ModelSequence,
+    NoObserver, SamplingOptions, StopReason,
 };
 use lagar_kernels::{Cpu, Isa};
 use proptest::prelude::*;
@@ -93,12 +93,13 @@ fn a_lower_tier_that_drafts_changes_no_token() {
         ..Config::default()
     });
     let mut accepted = 0;
-    for (fixture, activations) in [
-        ("llama3", Activations::Int8),
-        ("mistral", Activations::Int8),
-        ("qwen3", Activations::F32),
+    for (fixture, activations, kv) in [
+        ("llama3", Activations::Int8, KvFormat::F16),
+        ("mistral", Activations::Int8, KvFormat::Q4),
+        ("qwen3", Activations::F32, KvFormat::Q8),
     ] {
         let options = ModelOptions::default().with_activations(activations);
+        let options = options.with_kv(kv);
         let models = tiers(fixture, &options);
         let counted = std::cell::Cell::new(0);
         let case = (

@@ -18,13 +18,13 @@ fn models(folder: &Path) -> Vec<(String, Model)> {
     let mut models = Vec::new();
     for name in ["llama2", "llama3", "mistral", "qwen2", "qwen3"] {
         let path = fixture(name);
-        let f16 = ModelOptions::default().with_kv(KvFormat::F16);
         let dense = Model::open(&path, None, &ModelOptions::default()).unwrap();
         models.push((format!("{name}, dense"), dense));
-        models.push((
-            format!("{name}, dense, f16"),
-            Model::open(&path, None, &f16).unwrap(),
-        ));
+        for format in [KvFormat::F16, KvFormat::Q8, KvFormat::Q4] {
+            let options = ModelOptions::default().with_kv(format);
+            let model = Model::open(&path, None, &options).unwrap();
+            models.push((format!("{name}, dense, {format:?}"), model));
+        }
         let recipe = Recipe {
             depths: vec![2, 3],
             ..Recipe::default()
@@ -230,6 +230,45 @@ fn rounding_activations_to_bytes_changes_little() {
         "relative error {}",
         (error / size).sqrt()
     );
+}
+
+#[test]
+fn smaller_caches_change_little_and_take_what_is_counted() {
+    let cpu = Cpu::new(Isa::best(), 2);
+    // The root mean square of the errors of logits, relative to that of logits.
+    for (format, most) in [
+        (KvFormat::F16, 1.5e-3),
+        (KvFormat::Q8, 3e-2),
+        (KvFormat::Q4, 0.3),
+    ] {
+        for name in ["llama2", "llama3", "mistral", "qwen2", "qwen3"] {
+            let open = |format| {
+                let options = ModelOptions::default().with_kv(format);
+                Model::open(fixture(name), None, &options).unwrap()
+            };
+            let (exact, model) = (open(KvFormat::F32), open(format));
+            assert_eq!(model.kv(), format);
+            let tokens = tokens(60, model.spec().vocabulary);
+            let pairs = logits(&cpu, &exact, &tokens, 60).into_iter();
+            let pairs = pairs.zip(logits(&cpu, &model, &tokens, 60));
+            let pairs = pairs.map(|(a, b)| (f32::from_bits(a), f32::from_bits(b)));
+            let error: f32 = pairs.clone().map(|(a, b)| (a - b).powi(2)).sum();
+            let size: f32 = pairs.map(|(a, _)| a.powi(2)).sum();
+            let error = (error / size).sqrt();
+            assert!(error > 0.0 && error < most, "{name}, {format:?}: {error}");
+
+            let position = |format: KvFormat| -> usize {
+                let blocks = model.spec().blocks.iter();
+                let heads = blocks.map(|block| &block.attention);
+                heads
+                    .map(|a| a.kv_heads * format.bytes_of(a.head_dim))
+                    .sum()
+            };
+            let context = model.spec().context.min(4096);
+            let less = (position(KvFormat::F32) - position(format)) * context;
+            assert_eq!(exact.memory_bytes() - model.memory_bytes(), less as u64);
+        }
+    }
 }
 
 #[test]

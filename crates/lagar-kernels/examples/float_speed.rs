@@ -88,29 +88,32 @@ fn gemm(cpu: &Cpu) {
 }
 
 fn attention(cpu: &Cpu) {
-    let (heads, kv_heads, head_dim) = (32, 4, 64);
-    for format in [KvFormat::F32, KvFormat::F16] {
-        for (positions, n) in [(2048, 1), (2048, 128)] {
-            let mut cache = KvCache::new(format, kv_heads, head_dim);
-            let keys = numbers(positions * kv_heads * head_dim);
-            cache.push(cpu, &keys, &keys, positions);
-            let query = numbers(n * heads * head_dim);
-            let mut out = vec![0.0; query.len()];
-            let args = AttentionArgs {
-                query: &query,
-                n,
-                heads,
-                cache: &cache,
-                scale: 0.125,
-                causal: true,
-                window: None,
-            };
-            let seconds = best(|| cpu.attention(&args, &mut out));
-            println!(
-                "  attention {heads}/{kv_heads} x {head_dim}, {positions} positions {format:?}, n = {n}: {:.1} us a token, {:.1} GFLOP/s",
-                seconds * 1e6 / n as f64,
-                4e-9 * (n * heads * head_dim * positions) as f64 / seconds
-            );
+    let (positions, head_dim) = (4096, 64);
+    for (heads, kv_heads) in [(32, 4), (9, 3), (16, 16)] {
+        for n in [1, 128] {
+            for format in [KvFormat::F32, KvFormat::F16, KvFormat::Q8, KvFormat::Q4] {
+                let mut cache = KvCache::new(format, kv_heads, head_dim);
+                let keys = numbers(positions * kv_heads * head_dim);
+                cache.push(cpu, &keys, &keys, positions);
+                let query = numbers(n * heads * head_dim);
+                let mut out = vec![0.0; query.len()];
+                let args = AttentionArgs {
+                    query: &query,
+                    n,
+                    heads,
+                    cache: &cache,
+                    scale: 0.125,
+                    causal: true,
+                    window: None,
+                };
+                let seconds = best(|| cpu.attention(&args, &mut out));
+                println!(
+                    "  attention {heads}/{kv_heads} x {head_dim}, {positions} positions {format:?}, n = {n}: {:.1} us a token, {:.1} GFLOP/s, {:.1} GB/s",
+                    seconds * 1e6 / n as f64,
+                    4e-9 * (n * heads * head_dim * positions) as f64 / seconds,
+                    1e-9 * cache.bytes() as f64 / seconds
+                );
+            }
         }
     }
 }

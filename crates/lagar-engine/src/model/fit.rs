@@ -176,13 +176,13 @@ fn dense(container: &Container, tensor: &TensorSpec) -> u64 {
     container.tensor(&tensor.name).map_or(0, |t| t.bytes())
 }
 
-/// Bytes of the keys and values of `context` positions. Heads are padded to 16 numbers.
+/// Bytes of the keys and values of `context` positions.
 fn cache_bytes(spec: &ModelSpec, format: KvFormat, context: usize) -> u64 {
-    let numbers = spec.blocks.iter().map(|block| {
+    let position = spec.blocks.iter().map(|block| {
         let attention = &block.attention;
-        attention.kv_heads * (attention.head_dim + attention.head_dim.next_multiple_of(16))
+        attention.kv_heads * format.bytes_of(attention.head_dim)
     });
-    numbers.sum::<usize>() as u64 * (context * format.bytes()) as u64
+    position.sum::<usize>() as u64 * context as u64
 }
 
 /// Bytes of the intermediate values of a long prompt, and of logits.

@@ -21,7 +21,7 @@ pub enum Activations {
 pub struct ModelOptions {
     /// The arithmetic of pressed linears. Dense ones always take f32 inputs.
     pub activations: Activations,
-    /// The element type of cached keys and values; by default F16 for pressed weights with int8
+    /// How cached keys and values are stored; by default F16 for pressed weights with int8
     /// activations, else F32.
     pub kv: Option<KvFormat>,
     /// The tier up to which a file's weights stay in memory. Those of the tiers above it, up to the
@@ -45,7 +45,7 @@ impl ModelOptions {
         self
     }
 
-    /// The options with this type of cached keys and values.
+    /// The options with cached keys and values in this format.
     #[must_use]
     pub fn with_kv(mut self, kv: KvFormat) -> Self {
         self.kv = Some(kv);

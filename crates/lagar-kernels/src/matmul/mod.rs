@@ -35,6 +35,8 @@ mod tests;
 mod tile;
 mod transform;
 
+pub(crate) use transform::{Hadamard, largest};
+
 use std::cell::RefCell;
 
 use lagar_codec::Activations;

@@ -96,7 +96,7 @@ impl Cpu {
 }
 
 /// The Hadamard transform of a vector, block by block, in place.
-struct Hadamard<'a>(&'a mut [f32]);
+pub(crate) struct Hadamard<'a>(pub(crate) &'a mut [f32]);
 
 impl Kernel for Hadamard<'_> {
     type Output = ();
@@ -168,6 +168,24 @@ fn signs<S: Simd>(s: S, distance: usize) -> S::F32 {
     s.load(&signs)
 }
 
+/// The largest absolute value; NaN where a value is not finite.
+#[inline(always)]
+pub(crate) fn largest<S: Simd>(s: S, x: &[f32]) -> f32 {
+    let zero = s.splat(0.0);
+    let (mut largest, mut finite) = (zero, zero);
+    for x in x.chunks(LANES) {
+        let x = s.load_partial(x);
+        largest = s.max(s.abs(x), largest);
+        // 0 as long as all are finite, NaN afterwards.
+        finite = s.fma(x, zero, finite);
+    }
+    if s.sum(finite) == 0.0 {
+        s.largest(largest)
+    } else {
+        f32::NAN
+    }
+}
+
 /// The rounding of one vector.
 struct Quantize<'a> {
     x: &'a [f32],
@@ -191,24 +209,15 @@ impl Kernel for Quantize<'_> {
 /// Rounds a group; returns its scale and sum.
 #[inline(always)]
 fn quantize_group<S: Simd>(s: S, x: &[f32], q: &mut [i8]) -> (f32, i32) {
-    let zero = s.splat(0.0);
-    let (mut largest, mut finite) = (zero, zero);
-    for x in x.chunks(LANES) {
-        let x = s.load_partial(x);
-        largest = s.max(s.abs(x), largest);
-        // 0 as long as all are finite, NaN afterwards.
-        finite = s.fma(x, zero, finite);
-    }
-    let finite = s.sum(finite) == 0.0;
-    let amax = s.largest(largest);
+    let amax = largest(s, x);
     let factor = 127.0 / amax;
-    if !(finite && factor.is_finite()) {
+    if !factor.is_finite() {
         q.fill(0);
-        return (if finite { 0.0 } else { f32::NAN }, 0);
+        return (if amax.is_nan() { amax } else { 0.0 }, 0);
     }
     let (factor, limit) = (s.splat(factor), s.splat(127.0));
     let least = s.splat(-127.0);
-    let mut sum = zero;
+    let mut sum = s.splat(0.0);
     for (x, q) in x.chunks(LANES).zip(q.chunks_mut(LANES)) {
         let rounded = s.round(s.mul(s.load_partial(x), factor));
         let rounded = s.max(s.min(rounded, limit), least);

@@ -113,12 +113,15 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn load_i8(self, from: &[i8; LANES]) -> Pair {
-        // SAFETY: the token proves AVX2; the array is 16 readable bytes.
+        let from = from.as_ptr();
+        // SAFETY: the token proves AVX2; the array is twice 8 readable bytes.
         unsafe {
-            let bytes = _mm_loadu_si128(from.as_ptr().cast());
-            let high = _mm_unpackhi_epi64(bytes, bytes);
+            let (low, high) = (
+                _mm_loadl_epi64(from.cast()),
+                _mm_loadl_epi64(from.add(8).cast()),
+            );
             (
-                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(low)),
                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)),
             )
         }
@@ -134,6 +137,20 @@ impl Simd for Avx2 {
             let high = columns(_mm256_sub_epi8(high, offset));
             std::array::from_fn(|c| (low[c], high[c]))
         }
+    }
+    #[inline(always)]
+    fn load_levels(self, from: &[u8; LANES], levels: &[i8; 16]) -> [Pair; 2] {
+        // SAFETY: the token proves AVX2; the arrays are 16 readable bytes each.
+        let [low, high] = unsafe {
+            let (bytes, half) = (_mm_loadu_si128(from.as_ptr().cast()), _mm_set1_epi8(15));
+            let levels = _mm_loadu_si128(levels.as_ptr().cast());
+            let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), half);
+            [
+                _mm_shuffle_epi8(levels, _mm_and_si128(bytes, half)),
+                _mm_shuffle_epi8(levels, high),
+            ]
+        };
+        [widen_i8(self, low), widen_i8(self, high)]
     }
     #[inline(always)]
     fn store_i8(self, v: Pair, to: &mut [i8; LANES]) {
@@ -344,5 +361,18 @@ fn scale_half(_: Avx2, a: __m256, n: __m256) -> __m256 {
         let second = _mm256_slli_epi32::<23>(_mm256_add_epi32(rest, bias));
         let a = _mm256_mul_ps(a, _mm256_castsi256_ps(first));
         _mm256_mul_ps(a, _mm256_castsi256_ps(second))
+    }
+}
+
+/// 16 signed bytes.
+#[inline(always)]
+fn widen_i8(_: Avx2, bytes: __m128i) -> Pair {
+    // SAFETY: the token proves AVX2.
+    unsafe {
+        let high = _mm_unpackhi_epi64(bytes, bytes);
+        (
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)),
+        )
     }
 }

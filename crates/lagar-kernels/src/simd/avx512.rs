@@ -108,6 +108,19 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    fn load_levels(self, from: &[u8; LANES], levels: &[i8; 16]) -> [__m512; 2] {
+        let levels = self.load_i8(levels);
+        // SAFETY: the token proves AVX-512; the array is 16 readable bytes. A permutation reads the low 4 bits of
+        // an index alone.
+        unsafe {
+            let index = _mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()));
+            [
+                _mm512_permutexvar_ps(index, levels),
+                _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(index), levels),
+            ]
+        }
+    }
+    #[inline(always)]
     fn store_i8(self, v: __m512, to: &mut [i8; LANES]) {
         // SAFETY: the token proves AVX-512; the array is 16 writable bytes.
         unsafe {

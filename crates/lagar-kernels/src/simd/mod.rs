@@ -85,6 +85,9 @@ pub trait Simd: Integers {
     /// 16 rows of 4 signed bytes that are stored with `offset` added (and wrapped): lane `r` of vector `c` is
     /// `from[4 r + c] − offset`, exactly.
     fn load_i8_columns(self, from: &[u8; 4 * LANES], offset: u8) -> [Self::F32; 4];
+    /// Levels that half bytes name, exactly: lane `i` of the first vector is `levels[from[i] & 15]`, of the second
+    /// `levels[from[i] >> 4]`.
+    fn load_levels(self, from: &[u8; LANES], levels: &[i8; 16]) -> [Self::F32; 2];
     /// Lanes that hold integers in −128..=127, as signed bytes. (Other values give unspecified bytes.)
     fn store_i8(self, v: Self::F32, to: &mut [i8; LANES]);
     /// Lanes that hold integers in 0..=255, as bytes. (Other values give unspecified bytes.)

@@ -129,6 +129,16 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    fn load_levels(self, from: &[u8; LANES], levels: &[i8; 16]) -> [Quad; 2] {
+        // SAFETY: the token proves NEON; the arrays are 16 readable bytes each.
+        unsafe {
+            let (bytes, levels) = (vld1q_u8(from.as_ptr()), vld1q_s8(levels.as_ptr()));
+            let low = vqtbl1q_s8(levels, vandq_u8(bytes, vdupq_n_u8(15)));
+            let high = vqtbl1q_s8(levels, vshrq_n_u8::<4>(bytes));
+            [widen_i8(low), widen_i8(high)]
+        }
+    }
+    #[inline(always)]
     fn store_i8(self, v: Quad, to: &mut [i8; LANES]) {
         // SAFETY: the token proves NEON; the array is 16 writable bytes.
         unsafe { vst1q_s8(to.as_mut_ptr(), vreinterpretq_s8_u8(low_bytes(v))) }

@@ -67,6 +67,13 @@ impl Simd for Portable {
         std::array::from_fn(|c| std::array::from_fn(|r| level(rows[r][c])))
     }
     #[inline(always)]
+    fn load_levels(self, from: &[u8; LANES], levels: &[i8; 16]) -> [Self::F32; 2] {
+        [
+            from.map(|byte| f32::from(levels[usize::from(byte & 15)])),
+            from.map(|byte| f32::from(levels[usize::from(byte >> 4)])),
+        ]
+    }
+    #[inline(always)]
     fn store_i8(self, v: Self::F32, to: &mut [i8; LANES]) {
         *to = v.map(|v| v as i8);
     }

@@ -30,7 +30,11 @@ impl Kernel for Everything<'_> {
             std::array::from_fn(|i| f32::from(self.bytes[i]) * 1.9 - 240.0).map(f32::trunc);
         let mask = s.mask_from_bits(self.bits);
         let columns = s.load_i8_columns(self.bytes, self.bits as u8);
+        let halves = std::array::from_fn(|i| self.bytes[i + 32]);
+        let levels = s.load_levels(&halves, &signed);
         let results = [
+            levels[0],
+            levels[1],
             columns[0],
             columns[1],
             columns[2],

@@ -51,8 +51,8 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "TIER")]
     pub(crate) tier: Option<String>,
 
-    /// How keys and values of past tokens are kept [default: f16 with pressed weights and int8
-    /// activations, else f32]
+    /// How each MODEL keeps the keys and values of past tokens in memory [default: f16 with pressed
+    /// weights and int8 activations, else f32]. The original keeps them as f32
     #[arg(long, value_name = "KIND")]
     pub(crate) kv: Option<KvKind>,
 }

@@ -68,8 +68,8 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "TIER")]
     pub(crate) tier: Option<String>,
 
-    /// How keys and values of past tokens are kept [default: f16 with pressed weights and int8
-    /// activations, else f32]
+    /// How MODEL keeps the keys and values of past tokens in memory [default: f16 with pressed weights
+    /// and int8 activations, else f32]. The original keeps them as f32
     #[arg(long, value_name = "KIND")]
     pub(crate) kv: Option<KvKind>,
 }

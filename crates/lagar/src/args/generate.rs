@@ -124,8 +124,8 @@ pub(crate) struct TierArgs {
     #[arg(long, value_name = "TIER")]
     pub(crate) resident: Option<String>,
 
-    /// How keys and values of past tokens are kept [default: f16 with pressed weights and int8
-    /// activations, else f32]
+    /// How the keys and values of past tokens, which grow with the text, are kept in memory [default: f16
+    /// with pressed weights and int8 activations, else f32]
     #[arg(long, value_name = "KIND")]
     pub(crate) kv: Option<KvKind>,
 }

@@ -66,7 +66,7 @@ pub(crate) fn compare(context: &Context, args: &CompareArgs) -> anyhow::Result<(
     let cpu = context.cpu();
     let mut all = vec![Contestant {
         name: args.reference.display().to_string(),
-        model: model::open(context, &args.reference, None, args.kv)?,
+        model: model::open_reference(context, &args.reference)?,
     }];
     for given in &args.models {
         all.push(open(context, args, given)?);

@@ -140,7 +140,7 @@ pub(crate) fn eval(context: &Context, args: &EvalArgs) -> anyhow::Result<()> {
     let model = model::open_fitting(context, &args.model, args.tier.as_deref(), args.kv)?;
     let reference = match &args.reference {
         None => None,
-        Some(path) => Some(model::open(context, path, None, args.kv)?),
+        Some(path) => Some(model::open_reference(context, path)?),
     };
     let interrupt = Interrupt::catch(Second::Exits)?;
     let options = EvaluationOptions::new(

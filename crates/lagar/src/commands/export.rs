@@ -16,7 +16,7 @@ pub(crate) fn export(context: &Context, args: &ExportArgs) -> anyhow::Result<()>
         return Err(exit::fault(Fault::Usage, message));
     }
     let cpu = context.cpu();
-    let model = model::open(context, &args.file, args.tier.as_deref(), None)?;
+    let model = model::open(context, &args.file, args.tier.as_deref())?;
     let dtype = match args.dtype {
         ExportDtype::F32 => lagar_press::ExportDtype::F32,
         ExportDtype::Bf16 => lagar_press::ExportDtype::Bf16,

@@ -24,12 +24,16 @@ pub(super) fn open(
     context: &Context,
     path: &Path,
     tier: Option<&str>,
-    kv: Option<KvKind>,
 ) -> anyhow::Result<Arc<Model>> {
-    open_with(context, path, tier, &options(context, kv))
+    open_with(context, path, tier, &options(context, None))
 }
 
-/// The same; a file at the best tier that fits in memory unless one is named.
+/// Opens what others are compared with, at its best tier if it has any; its keys and values are not rounded.
+pub(super) fn open_reference(context: &Context, path: &Path) -> anyhow::Result<Arc<Model>> {
+    open_with(context, path, None, &options(context, Some(KvKind::F32)))
+}
+
+/// The same as [`open`] with a cache of that kind; a file at the best tier that fits in memory unless one is named.
 pub(super) fn open_fitting(
     context: &Context,
     path: &Path,
@@ -108,8 +112,10 @@ fn options(context: &Context, kv: Option<KvKind>) -> ModelOptions {
         .with_decoding(isa, threads);
     match kv {
         None => options,
-        Some(KvKind::F16) => options.with_kv(KvFormat::F16),
         Some(KvKind::F32) => options.with_kv(KvFormat::F32),
+        Some(KvKind::F16) => options.with_kv(KvFormat::F16),
+        Some(KvKind::Q8) => options.with_kv(KvFormat::Q8),
+        Some(KvKind::Q4) => options.with_kv(KvFormat::Q4),
     }
 }
 

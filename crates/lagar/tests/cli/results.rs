@@ -259,6 +259,35 @@ fn the_demo_model_loses_what_it_should() {
 }
 
 #[test]
+fn a_rounded_cache_is_the_models_and_not_the_originals() {
+    let eval = |kv: &str| {
+        lagar([
+            "eval",
+            &novels(),
+            "--reference",
+            &novels(),
+            "--text",
+            &evaluation_text(),
+            "--tokens",
+            "1024",
+            "--kv",
+            kv,
+            "--json",
+        ])
+        .json()
+    };
+    let [f32, q8, q4] = ["f32", "q8", "q4"].map(eval);
+    let kl = |measured: &Value| measured["kl_mean"].as_f64().unwrap();
+    assert_eq!(kl(&f32), 0.0);
+    assert!((1e-6..1e-4).contains(&kl(&q8)), "{q8}");
+    assert!((1e-3..1e-2).contains(&kl(&q4)), "{q4}");
+    for measured in [q8, q4] {
+        let perplexity = "reference_perplexity";
+        assert_eq!(measured[perplexity], f32[perplexity]);
+    }
+}
+
+#[test]
 fn run_continues_a_prompt_from_argument_or_stdin() {
     let prompt = "It was a fine morning, and";
     let expected =

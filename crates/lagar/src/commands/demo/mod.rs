@@ -203,7 +203,7 @@ impl Demo<'_> {
     }
 
     fn open(&self, path: &Path, tier: Option<&str>) -> anyhow::Result<Arc<Model>> {
-        model::open(self.context, path, tier, None)
+        model::open(self.context, path, tier)
     }
 
     /// Presses, and gives the seconds it took.

@@ -1,0 +1,132 @@
+//! Attention over a key-value cache.
+
+mod rows;
+
+use std::ops::Range;
+
+use super::kv::{Head, KvCache, Stored, in_format};
+use crate::{Cpu, Disjoint};
+use rows::Rows;
+
+/// Rows (pairs of a token and a head) that share the loads of keys and values.
+const ROWS: usize = 4;
+
+/// The arguments of [`Cpu::attention`].
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionArgs<'a> {
+    /// The queries of the last `n` positions of the cache, n × heads × head_dim.
+    pub query: &'a [f32],
+    /// The number of tokens.
+    pub n: usize,
+    /// Heads of the query: a multiple of the cache's heads, which serve equal runs of them.
+    pub heads: usize,
+    /// Keys and values of all positions, those of the `n` tokens included.
+    pub cache: &'a KvCache,
+    /// Factor of the products of queries and keys, before the softmax.
+    pub scale: f32,
+    /// Whether a token sees only itself and the positions before it; else it sees all.
+    pub causal: bool,
+    /// With `causal`: how many positions a token sees at most, itself included.
+    pub window: Option<usize>,
+}
+
+impl AttentionArgs<'_> {
+    /// The positions that token `t` sees.
+    fn visible(&self, t: usize) -> Range<usize> {
+        if !self.causal {
+            return 0..self.cache.len();
+        }
+        let end = self.cache.len() - self.n + t + 1;
+        end.saturating_sub(self.window.unwrap_or(end))..end
+    }
+}
+
+impl Cpu {
+    /// Softmax attention: for each token and head, the mean of the values weighted by
+    /// softmax(scale · query · key) over the positions that the token sees; with grouped heads
+    /// (Ainslie et al. 2023) where the query has more heads than the cache. `out` is
+    /// n × heads × head_dim.
+    ///
+    /// Every sum runs over the dimensions or positions in ascending order, so a token's result
+    /// does not depend on the tokens computed with it.
+    ///
+    /// # Panics
+    /// If a length is wrong, the cache holds fewer than `n` positions, or `heads` is not a multiple of the
+    /// cache's heads.
+    pub fn attention(&self, args: &AttentionArgs<'_>, out: &mut [f32]) {
+        let (n, heads, cache) = (args.n, args.heads, args.cache);
+        let len = n * heads * cache.head_dim;
+        assert_eq!(args.query.len(), len, "query is n x heads x head_dim");
+        assert_eq!(out.len(), len, "out is n x heads x head_dim");
+        assert!(cache.len() >= n, "the cache holds the tokens' positions");
+        assert!(args.window != Some(0), "a token sees at least itself");
+        if len == 0 {
+            return;
+        }
+        assert_eq!(heads % cache.kv_heads, 0, "heads come in equal groups");
+        let group = heads / cache.kv_heads;
+        let out = Disjoint::new(out);
+        // A task is a few rows of one cache head: tokens times the heads of its group.
+        let tasks = (n * group).div_ceil(ROWS);
+        self.pool().run(cache.kv_heads * tasks, &|task| {
+            let (kv_head, first) = (task / tasks, task % tasks * ROWS);
+            let rows = ROWS.min(n * group - first);
+            let place = |row: usize| {
+                let (token, head) = ((first + row) / group, (first + row) % group);
+                (
+                    token,
+                    (token * heads + kv_head * group + head) * cache.head_dim,
+                )
+            };
+            let mut part = Part {
+                queries: [&[]; ROWS],
+                ranges: [const { 0..0 }; ROWS],
+                results: Default::default(),
+                scale: args.scale,
+            };
+            for row in 0..rows {
+                let (token, offset) = place(row);
+                part.queries[row] = &args.query[offset..][..cache.head_dim];
+                part.ranges[row] = args.visible(token);
+                // SAFETY: every token and head is in one task.
+                part.results[row] = unsafe { out.slice(offset..offset + cache.head_dim) };
+            }
+            in_format!(&cache.store, heads => part.run(self, &heads[kv_head], rows));
+        });
+    }
+}
+
+/// Up to [`ROWS`] rows of a task.
+struct Part<'a> {
+    queries: [&'a [f32]; ROWS],
+    /// Visible positions.
+    ranges: [Range<usize>; ROWS],
+    results: [&'a mut [f32]; ROWS],
+    scale: f32,
+}
+
+impl Part<'_> {
+    fn run<U: Stored<V>, const V: usize>(&mut self, cpu: &Cpu, head: &Head<U>, rows: usize) {
+        match rows {
+            1 => self.dispatch::<U, V, 1>(cpu, head),
+            2 => self.dispatch::<U, V, 2>(cpu, head),
+            3 => self.dispatch::<U, V, 3>(cpu, head),
+            _ => self.dispatch::<U, V, ROWS>(cpu, head),
+        }
+    }
+
+    /// Computes the first `R` rows.
+    fn dispatch<U: Stored<V>, const V: usize, const R: usize>(
+        &mut self,
+        cpu: &Cpu,
+        head: &Head<U>,
+    ) {
+        cpu.isa().dispatch(Rows::<U, V, R> {
+            head,
+            queries: std::array::from_fn(|row| self.queries[row]),
+            ranges: std::array::from_fn(|row| self.ranges[row].clone()),
+            results: &mut self.results[..R],
+            scale: self.scale,
+        });
+    }
+}
