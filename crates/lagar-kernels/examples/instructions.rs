@@ -12,11 +12,14 @@ use lagar_kernels::{
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+/// Calls a kernel so and so often.
+type Run = fn(&Cpu, usize) -> Result<()>;
+
 /// Rows and columns of matrices.
 const SIZE: usize = 512;
 
 /// Each kernel's name, and what makes it ready for some number of calls.
-const KERNELS: [(&str, fn(&Cpu, usize) -> Result<()>); 10] = [
+const KERNELS: [(&str, Run); 10] = [
     ("window-2-bits", |cpu, times| window(cpu, 2, 8, 1, times)),
     ("window-3-bits", |cpu, times| window(cpu, 3, 8, 1, times)),
     ("window-4-bits", |cpu, times| window(cpu, 4, 8, 1, times)),
@@ -52,7 +55,7 @@ fn numbers(len: usize) -> Vec<f32> {
 /// Products of a stage with `n` vectors.
 fn window(cpu: &Cpu, depth: u8, window: u8, n: usize, times: usize) -> Result<()> {
     let table = Table::trained(depth, window);
-    let layout = StageLayout::new(SIZE, SIZE, &vec![depth; SIZE / 128])?;
+    let layout = StageLayout::new(SIZE, SIZE, &[depth; SIZE / 128])?;
     let codes: Vec<u8> = (0..layout.codes_len() + CODES_PADDING)
         .map(|i| ((i as u32).wrapping_mul(2654435761) >> 24) as u8)
         .collect();

@@ -258,7 +258,7 @@ unsafe fn decode(tile: &Tile<'_>, units: Range<usize>, out: &mut [u8]) {
 /// Levels of all units of a range, which is a whole number of steps.
 ///
 /// # Safety
-/// As [`decode`], whose arguments are checked.
+/// As [`Ops::decode`], whose arguments are checked.
 #[target_feature(enable = "avx2")]
 unsafe fn decode_with<S: Steps<N>, const N: usize>(
     tile: &Tile<'_>,

@@ -61,8 +61,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) rounds: u16,
 
-    /// How keys and values of past tokens are kept [default: f16 with pressed weights and int8
-    /// activations, else f32]
+    /// How the keys and values of past tokens, which grow with the text, are kept in memory [default: f16
+    /// with pressed weights and int8 activations, else f32]
     #[arg(long, value_name = "KIND")]
     pub(crate) kv: Option<KvKind>,
 
