@@ -165,3 +165,97 @@ fn unfinished_work_of_another_recipe_is_not_resumed() {
     assert!(matches!(error, PressError::Mismatch { .. }), "{error}");
     press(Recipe::Ternary, true, &Silent).unwrap();
 }
+
+/// A checkpoint with a matrix that is mostly a product gets a low-rank stage for it, which runs, loses less than codes alone, and
+/// restores exactly; also where the whole file has a target.
+#[test]
+fn a_matrix_that_is_mostly_a_product_gets_a_low_rank_stage() {
+    const TENSOR: &str = "model.layers.2.mlp.up_proj.weight";
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("checkpoint");
+    let (rows, cols) = with_a_product(TENSOR, &checkpoint);
+    let cpu = cpu(2);
+    let original = Model::open(&checkpoint, None, &ModelOptions::default()).unwrap();
+    let weights = original.weight_rows(&cpu, TENSOR, 0..rows).unwrap();
+    let press = |recipe, stages: Vec<StageBits>, exact| {
+        let file = folder.path().join("a.lagar");
+        let options = quick(2).with_recipe(recipe).with_stages(stages, exact);
+        press_quietly(&checkpoint, &file, options);
+        let stages = stages_of(&file, TENSOR);
+        let model = Model::open(&file, Some("R"), &ModelOptions::default()).unwrap();
+        let found = model.weight_rows(&cpu, TENSOR, 0..rows).unwrap();
+        let error = weights.iter().zip(&found).map(|(a, b)| (a - b).powi(2));
+        let mut session = model.session(8).unwrap();
+        let logits = model.next_logits(
+            &cpu,
+            &mut session,
+            &[5, 6, 7],
+            &mut lagar_engine::NoObserver,
+        );
+        assert!(logits.unwrap().iter().all(|x| x.is_finite()));
+        (stages, error.sum::<f32>() / (rows * cols) as f32, file)
+    };
+    let (plain, without, _) = press(Recipe::Xbit, vec![StageBits::Depth(2)], false);
+    assert!(plain.iter().all(|stage| matches!(stage, Stage::Window(_))));
+    for (bits, exact) in [
+        (StageBits::Depth(2), true),
+        (StageBits::FileBits(3.0), false),
+    ] {
+        let (stages, with, file) = press(Recipe::Eigen, vec![bits], exact);
+        assert!(
+            stages
+                .iter()
+                .any(|stage| matches!(stage, Stage::LowRank(_))),
+            "{bits}: {stages:?}"
+        );
+        assert!(with < without / 2.0, "{bits}: {with} of {without}");
+        if exact {
+            let restored = folder.path().join("restored");
+            restore(&cpu, &file, &restored, &Silent).unwrap();
+            for name in ["model.safetensors", "config.json"] {
+                let back = fs::read(restored.join(name)).unwrap();
+                assert!(back == fs::read(checkpoint.join(name)).unwrap(), "{name}");
+            }
+        }
+    }
+}
+
+/// The demo's model with a product of rank 4 added to a matrix of bf16; returns its shape.
+fn with_a_product(tensor: &str, folder: &Path) -> (usize, usize) {
+    fs::create_dir(folder).unwrap();
+    for entry in fs::read_dir(novels()).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+    }
+    let path = folder.join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let number = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
+    let shape = &header[tensor]["shape"];
+    let (rows, cols) = (number(&shape[0]), number(&shape[1]));
+    let start = 8 + length + number(&header[tensor]["data_offsets"][0]);
+    let wave = |i: usize, k: usize| ((i * (2 * k + 3) + 7 * k) as f32 * 0.37).sin();
+    for (at, element) in bytes[start..start + 2 * rows * cols]
+        .chunks_exact_mut(2)
+        .enumerate()
+    {
+        let (row, col) = (at / cols, at % cols);
+        let product: f32 = (0..4).map(|k| wave(row, k) * wave(col, k + 4)).sum();
+        let bits = u16::from_le_bytes([element[0], element[1]]);
+        let value = f32::from_bits(u32::from(bits) << 16) + 0.3 * product;
+        element.copy_from_slice(&((value.to_bits() >> 16) as u16).to_le_bytes());
+    }
+    fs::write(path, bytes).unwrap();
+    (rows, cols)
+}
+
+/// The stages of one tensor.
+fn stages_of(file: &Path, tensor: &str) -> Vec<Stage> {
+    let container = Container::open(file, &Limits::default()).unwrap();
+    let found = container.index().tensors.iter().find(|t| t.name == tensor);
+    let Body::Linear { stages, .. } = &found.unwrap().body else {
+        panic!("{tensor} has no stages");
+    };
+    stages.clone()
+}
