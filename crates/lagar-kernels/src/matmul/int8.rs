@@ -12,7 +12,7 @@ use lagar_codec::{Activations, GROUP, ROW_UNIT, TILE_ROWS};
 
 use super::stage::WindowStage;
 use super::tasks::{Output, Task, finish};
-use super::tile::{FEW, Ops, Product, TOKENS, UNIT, Vectors};
+use super::tile::{Ops, Product, TOKENS, UNIT, Vectors};
 use crate::simd::{Kernel, Simd};
 
 /// The product of one task's rows with vectors `vectors`.
@@ -72,15 +72,13 @@ impl Kernel for Int8Task<'_> {
             ..
         } = self;
         let (rows, vectors) = (task.units.len() * ROW_UNIT, task.vectors.clone());
-        let few = ops.few.filter(|_| vectors.len() <= FEW);
-        let room = match vectors.len() > 1 && few.is_none() {
-            true => rows * GROUP,
-            false => 0,
-        };
+        let few = ops.few.filter(|_| vectors.len() <= TOKENS);
+        let decoded = vectors.len() > 1 && few.is_none();
+        let room = if decoded { rows * GROUP } else { 0 };
         let (sums, levels) = self.scratch.take(vectors.len() * rows, room);
         let mut scales = Line([0.0; TILE_ROWS]);
         let scales = &mut scales.0[..rows];
-        let mut dots = Line([0.0; FEW * TILE_ROWS]);
+        let mut dots = Line([0.0; TOKENS * TILE_ROWS]);
         let dots = &mut dots.0;
         let groups = x.groups();
         for g in 0..groups {
@@ -102,7 +100,7 @@ impl Kernel for Int8Task<'_> {
                 accumulate(s, &dots[..rows], scales, scale(v), sums);
                 continue;
             }
-            let mut x_sums = [0; FEW];
+            let mut x_sums = [0; TOKENS];
             if let Some(few) = few {
                 let dots = &mut dots[..vectors.len() * rows];
                 let part = part(x, g, vectors.clone(), &mut x_sums);
@@ -139,7 +137,7 @@ fn part<'a>(
     x: &'a Activations,
     g: usize,
     vectors: Range<usize>,
-    sums: &'a mut [i32; FEW],
+    sums: &'a mut [i32; TOKENS],
 ) -> Vectors<'a> {
     for (sum, v) in sums.iter_mut().zip(vectors.clone()) {
         *sum = x.sum[v * x.groups() + g];

@@ -11,11 +11,8 @@ use crate::Isa;
 /// Bytes of 16 rows × 4 columns of decoded levels, the operand of one step of dot products.
 pub(super) const UNIT: usize = ROW_UNIT * BLOCK_COLS;
 
-/// The most vectors that [`Ops::multiply`] takes at once.
+/// The most vectors that [`Ops::few`] and [`Ops::multiply`] take at once.
 pub(super) const TOKENS: usize = 4;
-
-/// The most vectors that [`Ops::few`] takes.
-pub(super) const FEW: usize = 4;
 
 /// How far ahead of their use codes are asked for, in bytes: about what memory delivers while it
 /// answers one request. Streams of tiles lie one after the other, so this also reaches into the next.
@@ -92,7 +89,7 @@ impl<'a> Tile<'a> {
     )]
     pub(super) fn check_few(&self, units: &Range<usize>, vectors: &Vectors<'_>, out: &[f32]) {
         assert!(units.start < units.end && units.end <= self.units);
-        vectors.check(self.blocks, FEW);
+        vectors.check(self.blocks);
         assert!(out.len() == vectors.sums.len() * units.len() * ROW_UNIT);
     }
 
@@ -116,9 +113,9 @@ pub(super) struct Vectors<'a> {
 
 impl Vectors<'_> {
     /// Checks the lengths, for a tile of `blocks` times 4 columns.
-    fn check(&self, blocks: usize, most: usize) {
+    fn check(&self, blocks: usize) {
         let count = self.sums.len();
-        assert!((1..=most).contains(&count));
+        assert!((1..=TOKENS).contains(&count));
         assert!(self.x.len() >= (count - 1) * self.stride + blocks * BLOCK_COLS);
     }
 }
@@ -145,7 +142,7 @@ pub(super) struct Product<'a> {
 impl Product<'_> {
     /// Checks the lengths.
     pub(super) fn check(&self, out: &[f32]) {
-        self.vectors.check(self.blocks, TOKENS);
+        self.vectors.check(self.blocks);
         assert!(self.units > 0 && self.levels.len() == self.units * self.blocks * UNIT);
         assert!(out.len() == self.vectors.sums.len() * self.units * ROW_UNIT);
     }
@@ -159,7 +156,7 @@ pub(super) struct Ops {
     /// `dot(tile, units, x, sum, out)`: the dot products of the rows of `units` with one vector of
     /// `blocks · 4` values whose sum is `sum`. They are below 2²⁴, so exact as f32.
     pub(super) dot: unsafe fn(&Tile<'_>, Range<usize>, &[i8], i32, &mut [f32]),
-    /// `few(tile, units, vectors, out)`: the same with up to [`FEW`] vectors, `vectors × rows`, where that is faster than
+    /// `few(tile, units, vectors, out)`: the same with up to [`TOKENS`] vectors, `vectors × rows`, where that is faster than
     /// decoding the tile first.
     pub(super) few: Option<Few>,
     /// `decode(tile, units, out)`: the levels of `units`, plus [`Ops::offset`], as bytes: unit by
