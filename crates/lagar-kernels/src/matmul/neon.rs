@@ -15,12 +15,12 @@ use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::Form;
 use super::portable;
-use super::tile::{Ops, Product, Tile, UNIT};
+use super::tile::{Factors, Ops, Product, Tile, UNIT};
 use decode::{Decode, Extract, Free, Halves, Nibble, Plain, STEP, shared};
 
 pub(super) const OPS: Ops = Ops {
     dot: dot::<false>,
-    few: None,
+    few: 1,
     decode,
     offset: |_| 0,
     multiply: multiply::<false>,
@@ -82,6 +82,19 @@ unsafe fn add<const DOTPROD: bool>(sum: int32x4_t, levels: int8x16_t, x: int8x16
     }
 }
 
+/// `sums = fma(dots, scales · x_scale, sums)` of 4 rows.
+///
+/// # Safety
+/// The processor has NEON; there are 4 scales and 4 sums.
+#[inline(always)]
+unsafe fn accumulate(dots: int32x4_t, scales: *const f32, x_scale: f32, sums: *mut f32) {
+    // SAFETY: the caller promises all of it.
+    unsafe {
+        let scale = vmulq_n_f32(vld1q_f32(scales), x_scale);
+        vst1q_f32(sums, vfmaq_f32(vld1q_f32(sums), vcvtq_f32_s32(dots), scale));
+    }
+}
+
 /// 4 values, four times.
 ///
 /// # Safety
@@ -99,17 +112,16 @@ unsafe fn four(x: *const i8) -> int8x16_t {
 unsafe fn dot<const DOTPROD: bool>(
     tile: &Tile<'_>,
     units: Range<usize>,
-    x: &[i8],
-    _sum: i32,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
-    tile.check_dot(&units, x, out);
+    tile.check_dot(&units, by, sums);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
         if DOTPROD {
-            with_decode!(tile.lookup, dot_sdot(tile, units, x, out))
+            with_decode!(tile.lookup, dot_sdot(tile, units, by, sums))
         } else {
-            with_decode!(tile.lookup, dot_plain(tile, units, x, out))
+            with_decode!(tile.lookup, dot_plain(tile, units, by, sums))
         }
     }
 }
@@ -117,21 +129,21 @@ unsafe fn dot<const DOTPROD: bool>(
 unsafe fn dot_sdot<D: Decode, const SHARED: bool>(
     tile: &Tile<'_>,
     units: Range<usize>,
-    x: &[i8],
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
     // SAFETY: as promised by the caller.
-    unsafe { dot_with::<D, SHARED, true>(tile, units, x, out) }
+    unsafe { dot_with::<D, SHARED, true>(tile, units, by, sums) }
 }
 
 unsafe fn dot_plain<D: Decode, const SHARED: bool>(
     tile: &Tile<'_>,
     units: Range<usize>,
-    x: &[i8],
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
     // SAFETY: as promised by the caller.
-    unsafe { dot_with::<D, SHARED, false>(tile, units, x, out) }
+    unsafe { dot_with::<D, SHARED, false>(tile, units, by, sums) }
 }
 
 /// # Safety
@@ -140,29 +152,36 @@ unsafe fn dot_plain<D: Decode, const SHARED: bool>(
 unsafe fn dot_with<D: Decode, const SHARED: bool, const DOTPROD: bool>(
     tile: &Tile<'_>,
     units: Range<usize>,
-    x: &[i8],
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
     let step = tile.lookup.unit_bytes() / 4;
     // SAFETY: the caller promises NEON; `Tile::unit` says that 64 bytes are in bounds from each unit's
-    // first, and 16 windows are read at most 48 bytes further on, 16 bytes each.
+    // first, and 16 windows are read at most 48 bytes further on, 16 bytes each; there are 4 scales and sums for
+    // each quarter of a unit.
     unsafe {
         let (extract, table) = (Extract::<SHARED>::new(tile.lookup), D::new(tile.lookup));
-        let mut sums = [vdupq_n_s32(0); 64];
-        let sums = &mut sums[..4 * units.len()];
+        let mut dots = [vdupq_n_s32(0); 64];
+        let dots = &mut dots[..4 * units.len()];
         let mut block = tile.unit(units.start);
-        for x in x.as_chunks::<BLOCK_COLS>().0 {
+        for x in &by.x.as_chunks::<BLOCK_COLS>().0[..tile.blocks()] {
             let x = four(x.as_ptr());
             let mut codes = block;
-            for sum in sums.iter_mut() {
+            for dots in dots.iter_mut() {
                 let levels = table.levels(extract.windows(codes));
-                *sum = add::<DOTPROD>(*sum, levels, x);
+                *dots = add::<DOTPROD>(*dots, levels, x);
                 codes = codes.wrapping_add(step);
             }
             block = block.wrapping_add(tile.block_bytes());
         }
-        for (sum, out) in sums.iter().zip(out.as_chunks_mut::<4>().0) {
-            vst1q_f32(out.as_mut_ptr(), vcvtq_f32_s32(*sum));
+        let quarters = by
+            .scales
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .zip(sums.as_chunks_mut::<4>().0);
+        for (dots, (scales, sums)) in dots.iter().zip(quarters) {
+            accumulate(*dots, scales.as_ptr(), by.x_scales[0], sums.as_mut_ptr());
         }
     }
 }
@@ -206,15 +225,15 @@ unsafe fn decode_with<D: Decode, const SHARED: bool>(
 ///
 /// # Safety
 /// The processor has NEON, and the int8 dot product if `DOTPROD` is set.
-unsafe fn multiply<const DOTPROD: bool>(product: &Product<'_>, out: &mut [f32]) {
-    product.check(out);
+unsafe fn multiply<const DOTPROD: bool>(product: &Product<'_>, sums: &mut [f32]) {
+    product.check(sums);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
-        match product.vectors.sums.len() {
-            1 => multiply_tokens::<1, DOTPROD>(product, out),
-            2 => multiply_tokens::<2, DOTPROD>(product, out),
-            3 => multiply_tokens::<3, DOTPROD>(product, out),
-            _ => multiply_tokens::<4, DOTPROD>(product, out),
+        match product.by.x_sums.len() {
+            1 => multiply_tokens::<1, DOTPROD>(product, sums),
+            2 => multiply_tokens::<2, DOTPROD>(product, sums),
+            3 => multiply_tokens::<3, DOTPROD>(product, sums),
+            _ => multiply_tokens::<4, DOTPROD>(product, sums),
         }
     }
 }
@@ -223,36 +242,33 @@ unsafe fn multiply<const DOTPROD: bool>(product: &Product<'_>, out: &mut [f32]) 
 /// As [`Ops::multiply`], whose arguments are checked, with `T` vectors.
 unsafe fn multiply_tokens<const T: usize, const DOTPROD: bool>(
     product: &Product<'_>,
-    out: &mut [f32],
+    sums: &mut [f32],
 ) {
+    let by = &product.by;
     let units = product.levels.chunks_exact(product.blocks * UNIT);
     for (unit, levels) in units.enumerate() {
         // SAFETY: the caller promises the processor; there are 64 levels; `Product::check` has the
-        // length of `x`; the slice of `out` is 16 values.
+        // length of `x`; the slices of scales and sums have 16 values.
         unsafe {
-            let mut sums = [[vdupq_n_s32(0); 4]; T];
+            let mut dots = [[vdupq_n_s32(0); 4]; T];
             for (b, levels) in levels.as_chunks::<UNIT>().0.iter().enumerate() {
                 let mut rows = [vdupq_n_s8(0); 4];
                 for (i, rows) in rows.iter_mut().enumerate() {
                     *rows = vld1q_s8(levels.as_ptr().add(i * STEP).cast());
                 }
-                for (t, sums) in sums.iter_mut().enumerate() {
-                    let x = four(
-                        product
-                            .vectors
-                            .x
-                            .as_ptr()
-                            .add(t * product.vectors.stride + b * BLOCK_COLS),
-                    );
-                    for (sum, rows) in sums.iter_mut().zip(rows) {
-                        *sum = add::<DOTPROD>(*sum, rows, x);
+                for (t, dots) in dots.iter_mut().enumerate() {
+                    let x = four(by.x.as_ptr().add(t * by.stride + b * BLOCK_COLS));
+                    for (dots, rows) in dots.iter_mut().zip(rows) {
+                        *dots = add::<DOTPROD>(*dots, rows, x);
                     }
                 }
             }
-            for (t, sums) in sums.iter().enumerate() {
-                let out = &mut out[(t * product.units + unit) * ROW_UNIT..][..ROW_UNIT];
-                for (i, &sum) in sums.iter().enumerate() {
-                    vst1q_f32(out.as_mut_ptr().add(4 * i), vcvtq_f32_s32(sum));
+            let scales = &by.scales[unit * ROW_UNIT..][..ROW_UNIT];
+            for (t, dots) in dots.iter().enumerate() {
+                let sums = &mut sums[(t * product.units + unit) * ROW_UNIT..][..ROW_UNIT];
+                for (i, &dots) in dots.iter().enumerate() {
+                    let (scales, sums) = (&scales[4 * i..], &mut sums[4 * i..]);
+                    accumulate(dots, scales.as_ptr(), by.x_scales[t], sums.as_mut_ptr());
                 }
             }
         }
