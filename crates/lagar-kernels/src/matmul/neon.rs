@@ -1,10 +1,11 @@
-//! The integer kernels with NEON, with and without the int8 dot product.
+//! The integer kernels with NEON, with and without the int8 dot product and the int8 matrix product.
 //!
 //! A step handles 16 windows, 4 rows × 4 columns. Each 16-bit lane gets the two bytes that hold a
 //! window, a shift by lane brings it to the low byte, and `trn1` joins even and odd windows. Levels are
 //! signed bytes throughout.
 
 mod decode;
+mod i8mm;
 mod packed;
 
 use std::arch::aarch64::*;
@@ -39,6 +40,12 @@ pub(super) const OPS_DOTPROD: Ops = Ops {
     multiply: multiply::<true>,
     peak: peak::<true>,
     ..OPS
+};
+
+pub(super) const OPS_I8MM: Ops = Ops {
+    multiply: i8mm::multiply,
+    peak: i8mm::peak,
+    ..OPS_DOTPROD
 };
 
 /// Calls a function with the extraction and look-up that fit a table, and with the constant in brackets if there is one.

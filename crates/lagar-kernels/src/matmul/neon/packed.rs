@@ -17,11 +17,26 @@ pub(super) struct Packed([[i8; BLOCK_COLS]; TOKENS * BLOCKS]);
 impl Packed {
     /// For products by element: register `b` has block `b` of vectors 0 to 3.
     pub(super) fn in_blocks(vectors: &Vectors<'_>, blocks: usize) -> Self {
+        Self::new::<false>(vectors, blocks)
+    }
+
+    /// For `smmla`: registers `2 p` and `2 p + 1` have blocks `2 p` and `2 p + 1`, those of vectors 0 and 1 and
+    /// those of 2 and 3, 8 values of the one and then 8 of the other.
+    pub(super) fn in_pairs(vectors: &Vectors<'_>, blocks: usize) -> Self {
+        Self::new::<true>(vectors, blocks)
+    }
+
+    #[inline(always)]
+    fn new<const PAIRS: bool>(vectors: &Vectors<'_>, blocks: usize) -> Self {
         let mut words = [[0; BLOCK_COLS]; TOKENS * BLOCKS];
         for t in 0..vectors.sums.len() {
             let (x, _) = vectors.x[t * vectors.stride..].as_chunks();
             for (b, &x) in x[..blocks].iter().enumerate() {
-                words[b * TOKENS + t] = x;
+                let place = match PAIRS {
+                    true => b / 2 * 2 * TOKENS + t / 2 * 4 + t % 2 * 2 + b % 2,
+                    false => b * TOKENS + t,
+                };
+                words[place] = x;
             }
         }
         Self(words)
