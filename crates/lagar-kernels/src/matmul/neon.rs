@@ -5,6 +5,7 @@
 //! signed bytes throughout.
 
 mod decode;
+mod few;
 mod i8mm;
 mod packed;
 
@@ -17,8 +18,9 @@ use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::Form;
 use super::portable;
-use super::tile::{Ops, Product, Tile, UNIT};
+use super::tile::{Ops, Product, Tile, UNIT, Vectors};
 use decode::{Decode, Extract, Free, Halves, Nibble, Plain, STEP, shared};
+use few::few_with;
 use packed::Packed;
 
 /// Rows of a step.
@@ -26,6 +28,8 @@ const STEP_ROWS: usize = STEP / BLOCK_COLS;
 
 pub(super) const OPS: Ops = Ops {
     dot: dot::<false>,
+    // Without `sdot`, products take registers that the sums of 4 vectors do not leave: sums would go through memory, which
+    // takes more instructions than decoding first (bench/record/instructions-per-64-weights.md).
     few: None,
     decode,
     offset: |_| 0,
@@ -37,6 +41,7 @@ pub(super) const OPS: Ops = Ops {
 
 pub(super) const OPS_DOTPROD: Ops = Ops {
     dot: dot::<true>,
+    few: Some(few),
     multiply: multiply::<true>,
     peak: peak::<true>,
     ..OPS
@@ -220,6 +225,16 @@ unsafe fn dot_with<D: Decode, const SHARED: bool, const DOTPROD: bool>(
             store(sum, 0, step * STEP_ROWS, out, out.len());
         }
     }
+}
+
+/// See [`Ops::few`].
+///
+/// # Safety
+/// The processor has NEON and the int8 dot product.
+unsafe fn few(tile: &Tile<'_>, units: Range<usize>, vectors: &Vectors<'_>, out: &mut [f32]) {
+    tile.check_few(&units, vectors, out);
+    // SAFETY: the caller promises the processor; the lengths are checked.
+    unsafe { with_decode!(tile.lookup, few_with[](tile, units, vectors, out)) }
 }
 
 /// See [`Ops::decode`].

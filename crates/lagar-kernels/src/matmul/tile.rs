@@ -84,7 +84,7 @@ impl<'a> Tile<'a> {
 
     /// Checks the arguments of [`Ops::few`].
     #[cfg_attr(
-        not(target_arch = "x86_64"),
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
         expect(dead_code, reason = "others have no such kernel")
     )]
     pub(super) fn check_few(&self, units: &Range<usize>, vectors: &Vectors<'_>, out: &[f32]) {

@@ -7,7 +7,7 @@ use lagar_codec::{BLOCK_COLS, GROUP};
 use super::super::tile::{TOKENS, Vectors};
 
 /// The most blocks of a tile.
-const BLOCKS: usize = GROUP / BLOCK_COLS;
+pub(super) const BLOCKS: usize = GROUP / BLOCK_COLS;
 
 /// Up to [`TOKENS`] vectors as registers, each with the 4 values of a block from 4 places. What no vector
 /// and no block gives is 0.
