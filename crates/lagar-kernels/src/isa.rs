@@ -15,6 +15,8 @@ pub enum Isa {
     Neon,
     /// AArch64 with the int8 dot product (`sdot`).
     NeonDotprod,
+    /// The same with the int8 matrix product (`smmla`).
+    NeonI8mm,
     /// x86-64 with AVX2, FMA, F16C, POPCNT and BMI2.
     Avx2,
     /// The same with AVX-VNNI (`vpdpbusd` on 256 bits).
@@ -25,10 +27,11 @@ pub enum Isa {
 
 impl Isa {
     /// All instruction sets, in ascending order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Portable,
         Self::Neon,
         Self::NeonDotprod,
+        Self::NeonI8mm,
         Self::Avx2,
         Self::AvxVnni,
         Self::Avx512,
@@ -72,7 +75,7 @@ impl Isa {
         let avx2 = all!("avx2", "fma", "f16c", "popcnt", "bmi2");
         match self {
             Self::Portable => true,
-            Self::Neon | Self::NeonDotprod => false,
+            Self::Neon | Self::NeonDotprod | Self::NeonI8mm => false,
             Self::Avx2 => avx2,
             Self::AvxVnni => avx2 && all!("avxvnni"),
             Self::Avx512 => {
@@ -90,13 +93,14 @@ impl Isa {
 
     #[cfg(target_arch = "aarch64")]
     fn detect(self) -> bool {
+        macro_rules! all {
+            ($($feature:tt),*) => { $(std::arch::is_aarch64_feature_detected!($feature))&&* };
+        }
         match self {
             Self::Portable => true,
-            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
-            Self::NeonDotprod => {
-                std::arch::is_aarch64_feature_detected!("neon")
-                    && std::arch::is_aarch64_feature_detected!("dotprod")
-            }
+            Self::Neon => all!("neon"),
+            Self::NeonDotprod => all!("neon", "dotprod"),
+            Self::NeonI8mm => all!("neon", "dotprod", "i8mm"),
             Self::Avx2 | Self::AvxVnni | Self::Avx512 => false,
         }
     }
@@ -112,6 +116,7 @@ impl Isa {
             Self::Portable => "portable",
             Self::Neon => "neon",
             Self::NeonDotprod => "neon-dotprod",
+            Self::NeonI8mm => "neon-i8mm",
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avx-vnni",
             Self::Avx512 => "avx512",

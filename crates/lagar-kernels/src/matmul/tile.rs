@@ -179,6 +179,8 @@ impl Ops {
             Isa::Neon => super::neon::OPS,
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDotprod => super::neon::OPS_DOTPROD,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => super::neon::OPS_I8MM,
             _ => portable::OPS,
         }
     }
