@@ -26,6 +26,7 @@ pub(super) const OPS: Ops = Ops {
     few: 1,
     decode,
     offset,
+    together: 4,
     multiply: multiply::<false>,
     scales,
     peak: peak::<false>,

@@ -22,6 +22,7 @@ pub(super) const OPS: Ops = Ops {
     few: 4,
     decode,
     offset,
+    together: 4,
     multiply,
     scales,
     peak,
@@ -109,7 +110,9 @@ unsafe fn dot_vectors<D: Decode, const T: usize, const U: usize>(
                 left if left >= U => {
                     dot_units::<D, T, U>(tile, unit, extract, table, by, done, all, sums)
                 }
-                4.. => dot_units::<D, T, 4>(tile, unit, extract, table, by, done, all, sums),
+                4.. if U > 4 => {
+                    dot_units::<D, T, 4>(tile, unit, extract, table, by, done, all, sums)
+                }
                 _ => dot_units::<D, T, 1>(tile, unit, extract, table, by, done, all, sums),
             };
         }
@@ -138,13 +141,14 @@ unsafe fn dot_units<D: Decode, const T: usize, const U: usize>(
     // SAFETY: `Tile::unit` says that all loads of codes are in bounds; vectors beyond the last one are
     // read as the last one, which has 4 values per block; there are 16 scales and sums for each unit.
     unsafe {
-        let mut dots = [[_mm512_setzero_si512(); U]; T];
+        let mut start = [_mm512_setzero_si512(); T];
         let mut x = [by.x.as_ptr(); T];
-        for (t, (dots, x)) in dots.iter_mut().zip(&mut x).enumerate() {
+        for (t, (start, x)) in start.iter_mut().zip(&mut x).enumerate() {
             let t = t.min(count - 1);
-            *dots = [_mm512_set1_epi32(-i32::from(D::OFFSET) * by.x_sums[t]); U];
+            *start = _mm512_set1_epi32(-i32::from(D::OFFSET) * by.x_sums[t]);
             *x = by.x.as_ptr().add(t * by.stride);
         }
+        let mut dots = [start; U];
         let mut block = tile.unit(unit);
         for b in 0..tile.blocks() {
             let ahead = block.wrapping_add(AHEAD);
@@ -153,19 +157,22 @@ unsafe fn dot_units<D: Decode, const T: usize, const U: usize>(
             }
             let x =
                 x.map(|x| _mm512_set1_epi32(x.add(b * BLOCK_COLS).cast::<i32>().read_unaligned()));
-            for u in 0..U {
-                let levels = table.levels(extract.windows(block.wrapping_add(u * step)));
+            let mut codes = block;
+            for dots in &mut dots {
+                let levels = table.levels(extract.windows(codes));
                 for (dots, x) in dots.iter_mut().zip(x) {
-                    dots[u] = _mm512_dpbusd_epi32(dots[u], levels, x);
+                    *dots = _mm512_dpbusd_epi32(*dots, levels, x);
                 }
+                codes = codes.wrapping_add(step);
             }
             block = block.wrapping_add(tile.block_bytes());
         }
-        for (t, dots) in dots.iter().take(count).enumerate() {
-            for (u, &dots) in dots.iter().enumerate() {
-                let scales = by.scales[(done + u) * ROW_UNIT..][..ROW_UNIT].as_ptr();
-                let sums = sums[(t * all + done + u) * ROW_UNIT..][..ROW_UNIT].as_mut_ptr();
-                accumulate(dots, scales, by.x_scales[t], sums);
+        let scales = by.scales[done * ROW_UNIT..][..U * ROW_UNIT].as_ptr();
+        for (t, &x_scale) in by.x_scales.iter().enumerate().take(T) {
+            let sums = sums[(t * all + done) * ROW_UNIT..][..U * ROW_UNIT].as_mut_ptr();
+            for (u, dots) in dots.iter().enumerate() {
+                let (scales, sums) = (scales.add(u * ROW_UNIT), sums.add(u * ROW_UNIT));
+                accumulate(dots[t], scales, x_scale, sums);
             }
         }
     }

@@ -12,7 +12,7 @@ use lagar_codec::{Activations, GROUP, ROW_UNIT, TILE_ROWS};
 
 use super::stage::WindowStage;
 use super::tasks::{Finish, Output, Task};
-use super::tile::{Factors, Ops, Product, TOKENS, UNIT};
+use super::tile::{Factors, MOST, Ops, Product, UNIT};
 use crate::Isa;
 
 /// The product of one task's rows with vectors `vectors`.
@@ -71,6 +71,7 @@ impl Int8Task<'_> {
         } = self;
         let (rows, vectors) = (task.units.len() * ROW_UNIT, task.vectors.clone());
         let direct = vectors.len() <= ops.few;
+        let together = if direct { ops.few } else { ops.together };
         let room = if direct { 0 } else { rows * GROUP };
         let (sums, levels) = self.scratch.take(vectors.len() * rows, room);
         let mut scales = Line([0.0; TILE_ROWS]);
@@ -88,8 +89,8 @@ impl Int8Task<'_> {
                 // SAFETY: as above.
                 unsafe { (ops.decode)(&tile, task.units.clone(), levels) };
             }
-            let chunks = vectors.clone().step_by(TOKENS);
-            for (first, sums) in chunks.zip(sums.chunks_mut(TOKENS * rows)) {
+            let chunks = vectors.clone().step_by(together);
+            for (first, sums) in chunks.zip(sums.chunks_mut(together * rows)) {
                 let own = Own::of(x, g, first..first + sums.len() / rows);
                 let by = Factors {
                     x: &x.q[first * x.padded_width + g * GROUP..],
@@ -126,16 +127,16 @@ impl Int8Task<'_> {
 /// What belongs to a few vectors each in one group.
 struct Own {
     count: usize,
-    sums: [i32; TOKENS],
-    scales: [f32; TOKENS],
+    sums: [i32; MOST],
+    scales: [f32; MOST],
 }
 
 impl Own {
     fn of(x: &Activations, g: usize, vectors: Range<usize>) -> Self {
         let mut own = Self {
             count: vectors.len(),
-            sums: [0; TOKENS],
-            scales: [0.0; TOKENS],
+            sums: [0; MOST],
+            scales: [0.0; MOST],
         };
         let groups = x.groups();
         for (i, v) in vectors.enumerate() {

@@ -33,6 +33,7 @@ pub(super) const OPS: Ops = Ops {
     few: 1,
     decode,
     offset: |_| 0,
+    together: 4,
     multiply: multiply::<false>,
     // NEON has no look-up of 32-bit values.
     scales: portable::scales,

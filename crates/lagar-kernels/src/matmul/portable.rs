@@ -13,6 +13,7 @@ pub(super) const OPS: Ops = Ops {
     few: 1,
     decode,
     offset: |_| 0,
+    together: 4,
     multiply,
     scales,
     peak,

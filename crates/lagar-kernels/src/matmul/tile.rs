@@ -12,7 +12,7 @@ use crate::Isa;
 pub(super) const UNIT: usize = ROW_UNIT * BLOCK_COLS;
 
 /// The most vectors that [`Ops::dot`] and [`Ops::multiply`] of any instruction set take at once.
-pub(super) const TOKENS: usize = 4;
+pub(super) const MOST: usize = 4;
 
 /// How far ahead of their use codes are asked for, in bytes: about what memory delivers while it
 /// answers one request. Streams of tiles lie one after the other, so this also reaches into the next.
@@ -108,7 +108,7 @@ impl Factors<'_> {
     /// Checks the lengths, for `units` times 16 rows and `blocks` times 4 columns.
     fn check(&self, blocks: usize, units: usize, sums: &[f32]) {
         let (count, rows) = (self.x_sums.len(), units * ROW_UNIT);
-        assert!((1..=TOKENS).contains(&count) && self.x_scales.len() == count);
+        assert!((1..=MOST).contains(&count) && self.x_scales.len() == count);
         assert!(self.x.len() >= (count - 1) * self.stride + blocks * BLOCK_COLS);
         assert!(self.scales.len() == rows && sums.len() == count * rows);
     }
@@ -129,7 +129,7 @@ pub(super) struct Product<'a> {
     pub(super) units: usize,
     /// Blocks of 4 columns.
     pub(super) blocks: usize,
-    /// 1 to [`TOKENS`] vectors, and scales.
+    /// 1 to [`Ops::together`] vectors, and scales.
     pub(super) by: Factors<'a>,
 }
 
@@ -157,7 +157,9 @@ pub(super) struct Ops {
     pub(super) decode: unsafe fn(&Tile<'_>, Range<usize>, &mut [u8]),
     /// What is added to the levels so that they are unsigned bytes; 0 where signed bytes are used.
     pub(super) offset: fn(&Lookup) -> u8,
-    /// `multiply(product, sums)`: the same as [`Ops::dot`] with decoded levels and up to [`TOKENS`] vectors.
+    /// Vectors that `multiply` takes at once.
+    pub(super) together: usize,
+    /// `multiply(product, sums)`: the same as [`Ops::dot`] with decoded levels and up to [`Ops::together`] vectors.
     pub(super) multiply: unsafe fn(&Product<'_>, &mut [f32]),
     /// `scales(codes, out)`: the values of scale codes; lengths are a multiple of 16.
     pub(super) scales: unsafe fn(&[u8], &mut [f32]),

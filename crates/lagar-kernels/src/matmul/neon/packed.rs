@@ -4,7 +4,10 @@ use std::arch::aarch64::*;
 
 use lagar_codec::{BLOCK_COLS, GROUP};
 
-use super::super::tile::{Factors, TOKENS};
+use super::super::tile::Factors;
+
+/// The most vectors.
+const TOKENS: usize = 4;
 
 /// The most blocks of a tile.
 pub(super) const BLOCKS: usize = GROUP / BLOCK_COLS;
