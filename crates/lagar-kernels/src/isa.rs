@@ -1,5 +1,8 @@
 //! Instruction sets: their names, and which of them this processor runs.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
+
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -23,11 +26,13 @@ pub enum Isa {
     AvxVnni,
     /// x86-64 with AVX-512 F, BW, DQ, VL, VBMI and VNNI (and AVX2, FMA, F16C, POPCNT, BMI2).
     Avx512,
+    /// The same with AMX's tiles of bytes (AMX-TILE and AMX-INT8), on Linux.
+    Amx,
 }
 
 impl Isa {
     /// All instruction sets, in ascending order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Portable,
         Self::Neon,
         Self::NeonDotprod,
@@ -35,6 +40,7 @@ impl Isa {
         Self::Avx2,
         Self::AvxVnni,
         Self::Avx512,
+        Self::Amx,
     ];
 
     /// The fastest instruction set of this processor.
@@ -88,6 +94,7 @@ impl Isa {
                     "avx512vnni"
                 )
             }
+            Self::Amx => Self::Avx512.detect() && amx::is_available(),
         }
     }
 
@@ -101,7 +108,7 @@ impl Isa {
             Self::Neon => all!("neon"),
             Self::NeonDotprod => all!("neon", "dotprod"),
             Self::NeonI8mm => all!("neon", "dotprod", "i8mm"),
-            Self::Avx2 | Self::AvxVnni | Self::Avx512 => false,
+            Self::Avx2 | Self::AvxVnni | Self::Avx512 | Self::Amx => false,
         }
     }
 
@@ -120,6 +127,7 @@ impl Isa {
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avx-vnni",
             Self::Avx512 => "avx512",
+            Self::Amx => "amx",
         }
     }
 

@@ -28,6 +28,7 @@ pub(super) const OPS: Ops = Ops {
     offset,
     together: 4,
     multiply: multiply::<false>,
+    release: || {},
     scales,
     peak: peak::<false>,
 };

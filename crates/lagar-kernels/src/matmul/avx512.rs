@@ -24,6 +24,7 @@ pub(super) const OPS: Ops = Ops {
     offset,
     together: 4,
     multiply,
+    release: || {},
     scales,
     peak,
 };
@@ -47,7 +48,7 @@ macro_rules! with_decode {
 /// # Safety
 /// The processor has AVX-512; there are 16 scales and 16 sums.
 #[inline(always)]
-unsafe fn accumulate(dots: __m512i, scales: *const f32, x_scale: f32, sums: *mut f32) {
+pub(super) unsafe fn accumulate(dots: __m512i, scales: *const f32, x_scale: f32, sums: *mut f32) {
     // SAFETY: the caller promises all of it.
     unsafe {
         let scale = _mm512_mul_ps(_mm512_loadu_ps(scales), _mm512_set1_ps(x_scale));

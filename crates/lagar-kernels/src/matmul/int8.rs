@@ -115,6 +115,10 @@ impl Int8Task<'_> {
                 unsafe { (ops.multiply)(&product, sums) };
             }
         }
+        if !direct {
+            // SAFETY: as above.
+            unsafe { (ops.release)() };
+        }
         isa.dispatch(Finish {
             stage,
             task,

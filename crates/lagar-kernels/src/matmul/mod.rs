@@ -15,6 +15,8 @@
 //! ([`tile::Ops`]); other float work is written once over [`crate::simd::Simd`].
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;

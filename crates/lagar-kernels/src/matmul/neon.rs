@@ -35,6 +35,7 @@ pub(super) const OPS: Ops = Ops {
     offset: |_| 0,
     together: 4,
     multiply: multiply::<false>,
+    release: || {},
     // NEON has no look-up of 32-bit values.
     scales: portable::scales,
     peak: peak::<false>,

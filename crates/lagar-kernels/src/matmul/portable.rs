@@ -15,6 +15,7 @@ pub(super) const OPS: Ops = Ops {
     offset: |_| 0,
     together: 4,
     multiply,
+    release: || {},
     scales,
     peak,
 };

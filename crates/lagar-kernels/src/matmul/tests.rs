@@ -130,7 +130,7 @@ impl Owned {
         }
     }
 
-    fn reference(&self) -> Stage<'_> {
+    pub(super) fn reference(&self) -> Stage<'_> {
         Stage {
             layout: &self.layout,
             table: &self.table,

@@ -11,8 +11,11 @@ use crate::Isa;
 /// Bytes of 16 rows × 4 columns of decoded levels, the operand of one step of dot products.
 pub(super) const UNIT: usize = ROW_UNIT * BLOCK_COLS;
 
-/// The most vectors that [`Ops::dot`] and [`Ops::multiply`] of any instruction set take at once.
-pub(super) const MOST: usize = 4;
+/// The most vectors that [`Ops::multiply`] of any instruction set takes at once.
+pub(super) const MOST: usize = 16;
+
+/// The most that [`Ops::dot`] takes, and [`Ops::multiply`] where sums stay in vector registers.
+const FEW: usize = 4;
 
 /// How far ahead of their use codes are asked for, in bytes: about what memory delivers while it
 /// answers one request. Streams of tiles lie one after the other, so this also reaches into the next.
@@ -79,7 +82,7 @@ impl<'a> Tile<'a> {
     /// Checks the arguments of [`Ops::dot`].
     pub(super) fn check_dot(&self, units: &Range<usize>, by: &Factors<'_>, sums: &[f32]) {
         assert!(units.start < units.end && units.end <= self.units);
-        by.check(self.blocks, units.len(), sums);
+        by.check(FEW, self.blocks, units.len(), sums);
     }
 
     /// Checks the arguments of [`Ops::decode`].
@@ -105,10 +108,10 @@ pub(super) struct Factors<'a> {
 }
 
 impl Factors<'_> {
-    /// Checks the lengths, for `units` times 16 rows and `blocks` times 4 columns.
-    fn check(&self, blocks: usize, units: usize, sums: &[f32]) {
+    /// Checks the lengths, for 1 to `most` vectors, `units` times 16 rows and `blocks` times 4 columns.
+    fn check(&self, most: usize, blocks: usize, units: usize, sums: &[f32]) {
         let (count, rows) = (self.x_sums.len(), units * ROW_UNIT);
-        assert!((1..=MOST).contains(&count) && self.x_scales.len() == count);
+        assert!((1..=most).contains(&count) && self.x_scales.len() == count);
         assert!(self.x.len() >= (count - 1) * self.stride + blocks * BLOCK_COLS);
         assert!(self.scales.len() == rows && sums.len() == count * rows);
     }
@@ -134,10 +137,15 @@ pub(super) struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// Checks the lengths.
+    /// Checks the lengths, for up to 4 vectors.
     pub(super) fn check(&self, sums: &[f32]) {
+        self.check_up_to(FEW, sums);
+    }
+
+    /// Checks the lengths, for 1 to `most` vectors.
+    pub(super) fn check_up_to(&self, most: usize, sums: &[f32]) {
         assert!(self.units > 0 && self.levels.len() == self.units * self.blocks * UNIT);
-        self.by.check(self.blocks, self.units, sums);
+        self.by.check(most, self.blocks, self.units, sums);
     }
 }
 
@@ -161,6 +169,8 @@ pub(super) struct Ops {
     pub(super) together: usize,
     /// `multiply(product, sums)`: the same as [`Ops::dot`] with decoded levels and up to [`Ops::together`] vectors.
     pub(super) multiply: unsafe fn(&Product<'_>, &mut [f32]),
+    /// What a thread calls after the last `multiply` of a task: gives back what that has set up in the processor.
+    pub(super) release: unsafe fn(),
     /// `scales(codes, out)`: the values of scale codes; lengths are a multiple of 16.
     pub(super) scales: unsafe fn(&[u8], &mut [f32]),
     /// `peak(products)`: at least so many products, with nothing around them.
@@ -177,6 +187,8 @@ impl Ops {
             Isa::Avx2 => super::avx2::OPS,
             #[cfg(target_arch = "x86_64")]
             Isa::AvxVnni => super::avx2::OPS_VNNI,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => super::amx::OPS,
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => super::neon::OPS,
             #[cfg(target_arch = "aarch64")]
