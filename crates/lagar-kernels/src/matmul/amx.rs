@@ -2,13 +2,13 @@
 //!
 //! One instruction multiplies 16 vectors × 64 columns with 64 columns × 16 rows. Decoded levels lie as it wants its second
 //! operand: 16 blocks of 64 bytes, each 16 rows × 4 columns, one after the other. A group of 128 columns is two such
-//! steps. The vectors of both are loaded once and stay in two tiles; the levels of each unit of 16 rows go through two more; the other four
-//! hold the sums of four units, so that a sum is not needed again before it is there.
+//! steps. The vectors of both are loaded once and stay in two tiles; the levels of each unit of 16 rows go through two
+//! more; the other four hold the sums of four units, so that a sum is not needed again before it is there.
 //!
-//! To configure tiles takes longer than a few products, so a thread keeps the shapes that it last used until its task is done
-//! ([`super::tile::Ops::release`]).
+//! A new configuration waits for the tiles and takes long, so a thread keeps the shapes that it last used until its task is
+//! done ([`super::tile::Ops::release`]).
 //!
-//! **These instructions have not run on a processor yet.** Tests run the same algorithm on an emulation of them.
+//! **No processor has run this yet.** Tests run the same algorithm on an emulation of the instructions.
 
 #[cfg(test)]
 mod emulation;
@@ -85,8 +85,8 @@ unsafe fn multiply_with<T: Tiles>(
     let shape = Shape::of(product);
     let mut dots = MaybeUninit::<[Dots; UNITS]>::uninit();
     let x = product.by.x.as_ptr().cast::<u8>();
-    // SAFETY: the caller promises the tiles, whose shapes are those of the product from here on: `Product::check_up_to` says that each vector
-    // has 4 bytes for each block.
+    // SAFETY: the caller promises the tiles, whose shapes are those of the product from here on; by `Product::check_up_to`
+    // each vector has 4 bytes for each block.
     unsafe {
         if held.replace(Some(shape)) != Some(shape) {
             tiles.configure(&shape.config());
@@ -98,8 +98,8 @@ unsafe fn multiply_with<T: Tiles>(
     }
     let mut unit = 0;
     while unit < product.units {
-        // SAFETY: the tiles have the shapes of the product and hold its vectors, `dots` has room for the sums of four units, and
-        // the units exist.
+        // SAFETY: the tiles have the shapes of the product and hold its vectors, `dots` has room for the sums of four units,
+        // and the units exist.
         unsafe {
             unit += match product.units - unit {
                 4.. => multiply_units::<T, 4>(tiles, product, unit, dots.as_mut_ptr(), sums),
@@ -122,7 +122,7 @@ unsafe fn release_with<T: Tiles>(tiles: &mut T, held: &Cell<Option<Shape>>) {
     }
 }
 
-/// Calls a function for the tiles of the sums of `count` units: as their numbers are constants, no loop counts them.
+/// Calls a function for the tiles of the sums of `count` units. Their numbers are constants, so no loop counts them.
 macro_rules! each_unit {
     ($count:ident, $function:ident::<$tiles:ident $(, $constant:ident)*>($($argument:expr),*)) => {
         $function::<$tiles, 0 $(, $constant)*>($($argument),*);
@@ -139,7 +139,8 @@ macro_rules! each_unit {
 /// Products of `U` (1, 2 or 4) units; returns `U`.
 ///
 /// # Safety
-/// The tiles have the shapes of the product, whose lengths are checked, and hold its vectors; it has units `unit..unit + U`; `dots` is writable.
+/// The tiles have the shapes of the product, whose lengths are checked, and hold its vectors; it has units `unit..unit + U`;
+/// `dots` is writable.
 #[inline(always)]
 unsafe fn multiply_units<T: Tiles, const U: usize>(
     tiles: &mut T,
@@ -150,7 +151,8 @@ unsafe fn multiply_units<T: Tiles, const U: usize>(
 ) -> usize {
     let stride = product.blocks * UNIT;
     let dots = dots.cast::<Dots>();
-    // SAFETY: the caller promises the tiles, and room for the dots of 4 units; each unit has 64 bytes of levels for each block.
+    // SAFETY: the caller promises the tiles and room for the dots of 4 units; each unit has 64 bytes of levels for each
+    // block.
     unsafe {
         let levels = product.levels.as_ptr().add(unit * stride);
         each_unit!(U, zero::<T>(tiles));
@@ -230,6 +232,7 @@ unsafe fn peak(products: u64) {
         tiles.configure(&config);
         tiles.load::<6>(x.as_ptr().cast(), ROW_BYTES);
         tiles.load::<7>(levels.as_ptr(), ROW_BYTES);
+        // Six sums: none is needed again before it is there.
         for _ in 0..products.div_ceil((6 * ROWS * ROW_UNIT * ROW_BYTES) as u64) {
             tiles.dot::<0, 6, 7>();
             tiles.dot::<1, 6, 7>();

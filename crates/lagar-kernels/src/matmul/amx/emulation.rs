@@ -1,5 +1,5 @@
-//! The instructions of AMX in plain Rust, by their definition in Intel's manual (volume 2, LDTILECFG, TILELOADD, TDPBSUD, TILESTORED).
-//! What raises an exception there panics here, and so does reading memory that does not belong to the operands.
+//! The instructions of AMX in plain Rust, as Intel's manual defines them (volume 2: LDTILECFG, TILEZERO, TILELOADD, TDPBSUD,
+//! TILESTORED, TILERELEASE). What raises an exception there panics here, and so does reading outside of the operands.
 
 use std::ops::Range;
 

@@ -14,7 +14,7 @@ use super::super::tasks::{Output, Tasks};
 use super::super::tests::{KINDS, Owned, Random, same};
 use super::super::tile::{Factors, MOST, Ops, Product, Tile, UNIT};
 use super::emulation::Emulation;
-use super::tiles::{STEP, Shape};
+use super::tiles::{Config, STEP, Shape, Tiles};
 use super::{OPS, multiply_with, release_with};
 use crate::{Disjoint, Isa, Pool};
 
@@ -202,6 +202,56 @@ fn tiles_keep_their_shapes_until_the_task_is_done() {
 fn more_vectors_than_a_tile_has_rows_are_refused() {
     let mut random = Random(24);
     Operands::new(&mut random, MOST + 1, 1, 1, 0).check(&mut random, "");
+}
+
+/// Tiles 0 to 2 with these rows and bytes of a row.
+fn emulation(shapes: [(usize, usize); 3]) -> Emulation {
+    let (mut tiles, mut config) = (Emulation::default(), Config::default());
+    for (tile, (rows, row_bytes)) in shapes.into_iter().enumerate() {
+        config.set(tile as u8, rows, row_bytes);
+    }
+    // SAFETY: these tiles can be used anywhere.
+    unsafe { tiles.configure(&config) };
+    tiles
+}
+
+#[test]
+fn the_emulation_multiplies_signed_by_unsigned_bytes() {
+    // 1 × 8 by 8 × 2; a row of the second operand has 4 bytes for each of its columns.
+    let (x, levels) = (
+        [-128i8, 127, 1, 0, 0, 0, -1, 2],
+        [
+            255u8, 0, 0, 9, 0, 255, 0, 9, // to be multiplied with the first 4
+            9, 9, 7, 0, 9, 9, 0, 200, // and with the others
+        ],
+    );
+    let mut tiles = emulation([(1, 8), (1, 8), (2, 8)]);
+    tiles.read_only(&x, &levels);
+    let mut sums = [0; 2];
+    // SAFETY: these tiles can be used anywhere; the arrays have as many bytes as the tiles.
+    unsafe {
+        tiles.zero::<0>();
+        tiles.load::<1>(x.as_ptr().cast(), 8);
+        tiles.load::<2>(levels.as_ptr(), 8);
+        tiles.dot::<0, 1, 2>();
+        tiles.dot::<0, 1, 2>();
+        tiles.store::<0>(sums.as_mut_ptr(), 8);
+    }
+    assert_eq!(sums, [2 * (-128 * 255 - 7), 2 * (127 * 255 + 2 * 200)]);
+}
+
+#[test]
+#[should_panic(expected = "what is summed over")]
+fn the_emulation_refuses_operands_that_do_not_fit() {
+    // SAFETY: these tiles can be used anywhere.
+    unsafe { emulation([(1, 8), (1, 8), (3, 8)]).dot::<0, 1, 2>() };
+}
+
+#[test]
+#[should_panic(expected = "a tile without a shape")]
+fn the_emulation_refuses_tiles_without_a_shape() {
+    // SAFETY: these tiles can be used anywhere.
+    unsafe { emulation([(1, 8), (1, 8), (0, 0)]).zero::<2>() };
 }
 
 /// A whole product of a stage, task by task.

@@ -56,8 +56,8 @@ impl Shape {
         usize::from(self.blocks).saturating_sub(STEP)
     }
 
-    /// Sums: a row for each vector, 16 i32 for the rows of a unit. Vectors: a row for each, 4 bytes for each block. Levels: a row of 64
-    /// bytes for each block. The tiles of the second step have no shape where there is none.
+    /// Sums: a row for each vector, 16 i32 for the rows of a unit. Vectors: a row for each, 4 bytes for each block. Levels: a
+    /// row of 64 bytes for each block. The tiles of the second step have no shape where there is none.
     pub(super) fn config(self) -> Config {
         let vectors = usize::from(self.vectors);
         let first = usize::from(self.blocks).min(STEP);
@@ -108,13 +108,13 @@ impl Config {
     }
 }
 
-/// Eight tiles of up to 16 rows of up to 64 bytes, and the instructions on them. Tile numbers are parts of instructions, so they are
-/// constants.
+/// Eight tiles of up to 16 rows of up to 64 bytes, and the instructions on them. Tile numbers are parts of instructions, so
+/// they are constants.
 ///
 /// # Safety
 ///
-/// All of them require that the processor has AMX and AVX-512, and that the process may use AMX; those that name tiles, that the last configuration gave these a shape that
-/// fits the operation.
+/// All of them require that the processor has AMX and AVX-512, and that the process may use AMX; those that name tiles, that
+/// the last configuration gave these a shape that fits the operation.
 pub(super) trait Tiles {
     /// Gives the tiles their shapes (`ldtilecfg`), and zeros.
     unsafe fn configure(&mut self, config: &Config);
@@ -145,8 +145,8 @@ pub(super) struct Instructions;
 
 /// `asm!` that leaves flags and stack alone. The intrinsics are not stable; the assembler takes the mnemonics in any function.
 ///
-/// Each piece says that it overwrites all tiles, and the next one reads what the last one left there. That holds because the compiler
-/// uses tiles only in functions that enable AMX, and there is none.
+/// Each piece says that it overwrites all tiles, and the next one reads what the last one left there. That holds because
+/// the compiler uses tiles only in functions that enable AMX, and there is none.
 macro_rules! tile_asm {
     ($template:literal, [$($option:ident),*], $($operand:tt)*) => {
         asm!(
@@ -162,8 +162,7 @@ macro_rules! tile_asm {
 impl Tiles for Instructions {
     #[inline(always)]
     unsafe fn configure(&mut self, config: &Config) {
-        // SAFETY: the processor is promised; the operand is 64 bytes. A configuration that is not allowed would
-        // raise an exception.
+        // SAFETY: the processor is promised; the operand is 64 bytes.
         unsafe { tile_asm!("ldtilecfg [{}]", [readonly], in(reg) config,) }
     }
 
