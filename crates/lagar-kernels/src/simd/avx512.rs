@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::{Kernel, LANES, Simd};
 
-/// Token of AVX-512 (F, BW, DQ, VL, VBMI, VNNI, with AVX2, FMA, F16C and BMI2). Whoever holds one
+/// Token of AVX-512 (F, BW, DQ and VL, with AVX2, FMA, F16C, POPCNT and BMI2). Whoever holds one
 /// runs on a processor that has these.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512(());
@@ -12,10 +12,8 @@ pub struct Avx512(());
 /// Runs a kernel with AVX-512.
 ///
 /// # Safety
-/// The processor has the features of `Isa::Avx512`.
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2,popcnt"
-)]
+/// The processor has the features of `Isa::Avx512Bw`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2,popcnt")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx512(()))
 }
@@ -24,7 +22,7 @@ impl Avx512 {
     /// A token.
     ///
     /// # Safety
-    /// The processor has the features of `Isa::Avx512`.
+    /// The processor has the features of `Isa::Avx512Bw`.
     #[inline(always)]
     pub unsafe fn new() -> Self {
         Self(())
@@ -93,16 +91,23 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn load_i8_columns(self, from: &[u8; 4 * LANES], offset: u8) -> [__m512; 4] {
-        // SAFETY: the token proves AVX-512 VNNI; the array is 64 readable bytes.
+        /// The lowest byte of each lane.
+        const LOWEST: u64 = 0x1111_1111_1111_1111;
+        // SAFETY: the token proves AVX-512; the array is 64 readable bytes.
         unsafe {
-            // Unsigned, 128 more than they stand for; a dot product with 1 in one place takes one of four.
+            // Unsigned, 128 more than they stand for; as the last bits of 2²³ they need no conversion.
             let add = _mm512_set1_epi8(128u8.wrapping_sub(offset) as i8);
             let bytes = _mm512_add_epi8(_mm512_loadu_si512(from.as_ptr().cast()), add);
-            let start = _mm512_set1_epi32(-128);
+            let first = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 4, 8, 12));
+            let (large, more) = (
+                _mm512_castps_si512(_mm512_set1_ps(8_388_608.0)),
+                _mm512_set1_ps(8_388_608.0 + 128.0),
+            );
             let mut columns = [_mm512_setzero_ps(); 4];
             for (c, column) in columns.iter_mut().enumerate() {
-                let one = _mm512_set1_epi32(1 << (8 * c));
-                *column = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, bytes, one));
+                let from = _mm512_add_epi32(first, _mm512_set1_epi32(c as i32));
+                let sum = _mm512_mask_shuffle_epi8(large, LOWEST, bytes, from);
+                *column = _mm512_sub_ps(_mm512_castsi512_ps(sum), more);
             }
             columns
         }
