@@ -19,18 +19,24 @@ pub enum Isa {
     Avx2,
     /// The same with AVX-VNNI (`vpdpbusd` on 256 bits).
     AvxVnni,
+    /// x86-64 with AVX-512 F, BW, DQ and VL (and all of AVX2's).
+    Avx512Bw,
+    /// The same with AVX-512 VNNI.
+    Avx512BwVnni,
     /// x86-64 with AVX-512 F, BW, DQ, VL, VBMI and VNNI (and AVX2, FMA, F16C, POPCNT, BMI2).
     Avx512,
 }
 
 impl Isa {
     /// All instruction sets, in ascending order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Portable,
         Self::Neon,
         Self::NeonDotprod,
         Self::Avx2,
         Self::AvxVnni,
+        Self::Avx512Bw,
+        Self::Avx512BwVnni,
         Self::Avx512,
     ];
 
@@ -70,21 +76,15 @@ impl Isa {
             ($($feature:tt),*) => { $(std::arch::is_x86_feature_detected!($feature))&&* };
         }
         let avx2 = all!("avx2", "fma", "f16c", "popcnt", "bmi2");
+        let avx512 = avx2 && all!("avx512f", "avx512bw", "avx512dq", "avx512vl");
         match self {
             Self::Portable => true,
             Self::Neon | Self::NeonDotprod => false,
             Self::Avx2 => avx2,
             Self::AvxVnni => avx2 && all!("avxvnni"),
-            Self::Avx512 => {
-                avx2 && all!(
-                    "avx512f",
-                    "avx512bw",
-                    "avx512dq",
-                    "avx512vl",
-                    "avx512vbmi",
-                    "avx512vnni"
-                )
-            }
+            Self::Avx512Bw => avx512,
+            Self::Avx512BwVnni => avx512 && all!("avx512vnni"),
+            Self::Avx512 => avx512 && all!("avx512vbmi", "avx512vnni"),
         }
     }
 
@@ -97,7 +97,9 @@ impl Isa {
                 std::arch::is_aarch64_feature_detected!("neon")
                     && std::arch::is_aarch64_feature_detected!("dotprod")
             }
-            Self::Avx2 | Self::AvxVnni | Self::Avx512 => false,
+            Self::Avx2 | Self::AvxVnni | Self::Avx512Bw | Self::Avx512BwVnni | Self::Avx512 => {
+                false
+            }
         }
     }
 
@@ -114,6 +116,8 @@ impl Isa {
             Self::NeonDotprod => "neon-dotprod",
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avx-vnni",
+            Self::Avx512Bw => "avx512-bw",
+            Self::Avx512BwVnni => "avx512-bw-vnni",
             Self::Avx512 => "avx512",
         }
     }

@@ -1,0 +1,514 @@
+//! The integer kernels with AVX-512 BW, without VBMI, and with VNNI or without.
+//!
+//! Bytes move inside 16-byte lanes only, so a look-up is `vpshufb` of 16 levels, as with AVX2, or a permutation of words of two
+//! levels each. Signs are masks. There is one loop for products ([`units`]), over [`Steps`] from codes to levels: of a tile, for one vector
+//! or a few, or of levels that are decoded already. Without VNNI, `vpmaddubsw` adds two products to 16 bits. Levels of split tables, plus 64, are
+//! in 1..=127, so that these never saturate; for other tables, whose levels are signed bytes, the value's sign moves to the level.
+
+mod decode;
+mod straight;
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::hint::black_box;
+use std::ops::Range;
+
+use lagar_codec::{BLOCK_COLS, ROW_UNIT};
+
+use super::lookup::{FREE_OFFSET, Form, Lookup, SPLIT_OFFSET};
+use super::tile::{AHEAD, Ops, Product, Tile, UNIT, Vectors};
+use decode::{Bytes, Free, Halves, Nibble, Plain, Spread, Whole};
+use straight::{Codebook, FourBits, TwoBits};
+
+pub(super) const OPS: Ops = Ops {
+    dot: dot::<false>,
+    few: Some(few::<false>),
+    decode: decode::<false>,
+    offset: offset::<false>,
+    multiply: multiply::<false>,
+    peak,
+    // They need no more than BW.
+    scales: super::avx512::OPS.scales,
+};
+
+/// With AVX-512 VNNI.
+pub(super) const OPS_VNNI: Ops = Ops {
+    dot: dot::<true>,
+    few: Some(few::<true>),
+    decode: decode::<true>,
+    offset: offset::<true>,
+    multiply: multiply::<true>,
+    // It needs no more than VNNI.
+    peak: super::avx512::OPS.peak,
+    ..OPS
+};
+
+/// Calls a function with the steps that fit a table.
+macro_rules! with_steps {
+    ($lookup:expr, $function:ident<$flag:ident> $arguments:tt) => {
+        match ($lookup.depth, $lookup.form) {
+            (2, Form::Split) => $function::<TwoBits, 4, $flag> $arguments,
+            (4, Form::Split) => $function::<FourBits, 2, $flag> $arguments,
+            (4, Form::Nibble) => $function::<Codebook, 2, $flag> $arguments,
+            (8, Form::Plain) => $function::<Whole<Bytes, Plain>, 1, $flag> $arguments,
+            (8, Form::Split) => $function::<Whole<Bytes, Halves>, 1, $flag> $arguments,
+            (8, _) => $function::<Whole<Bytes, Free<4>>, 1, $flag> $arguments,
+            (1 | 2, Form::Nibble) => $function::<Whole<Spread<true, true>, Nibble>, 1, $flag> $arguments,
+            (1, Form::Split) => $function::<Whole<Spread<true, true>, Halves>, 1, $flag> $arguments,
+            (1 | 2 | 4, _) => $function::<Whole<Spread<true, true>, Free<4>>, 1, $flag> $arguments,
+            (7, Form::Split) => $function::<Whole<Spread<false, false>, Halves>, 1, $flag> $arguments,
+            (7, _) if $lookup.window == 7 => {
+                $function::<Whole<Spread<false, false>, Free<2>>, 1, $flag> $arguments
+            }
+            (7, _) => $function::<Whole<Spread<false, false>, Free<4>>, 1, $flag> $arguments,
+            (_, Form::Nibble) => $function::<Whole<Spread<false, true>, Nibble>, 1, $flag> $arguments,
+            (_, Form::Split) => $function::<Whole<Spread<false, true>, Halves>, 1, $flag> $arguments,
+            _ if $lookup.window <= 6 => {
+                $function::<Whole<Spread<false, true>, Free<1>>, 1, $flag> $arguments
+            }
+            _ => $function::<Whole<Spread<false, true>, Free<4>>, 1, $flag> $arguments,
+        }
+    };
+}
+
+/// From codes to the levels of `N` units, as registers.
+trait Steps<const N: usize>: Copy {
+    /// Whether levels are those of a split table plus 64. Others are unsigned with an offset of 128 if products are `VNNI`'s, else signed.
+    const SPLIT: bool;
+    /// Whether codes come from memory, so that they are asked for ahead.
+    const STREAMED: bool = true;
+
+    /// # Safety
+    /// The processor has AVX-512 BW.
+    unsafe fn new<const VNNI: bool>(lookup: &Lookup) -> Self;
+
+    /// The levels of the step whose windows lie from `codes` on, 4 of a row in each lane of 32 bits; rows in any order.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 BW; `codes` is what `Tile::unit` says of the first unit. (What lies there for units that the
+    /// tile does not have is read and means nothing.)
+    unsafe fn levels(self, codes: *const u8) -> [__m512i; N];
+
+    /// Lanes of 32 bits in the order of rows, unit by unit, given that of [`Steps::levels`].
+    ///
+    /// # Safety
+    /// The processor has AVX-512 BW.
+    unsafe fn ascending(lanes: [__m512i; N]) -> [__m512i; N];
+}
+
+/// Four values of a vector, in each lane of 32 bits, as products take them.
+#[derive(Clone, Copy)]
+struct Values {
+    x: __m512i,
+    magnitude: __m512i,
+    /// All bits of values below 0.
+    negative: __m512i,
+}
+
+impl Values {
+    /// # Safety
+    /// The processor has AVX-512 BW; 4 values are readable.
+    #[inline(always)]
+    unsafe fn new(x: *const i8) -> Self {
+        // SAFETY: the caller promises both.
+        unsafe {
+            let x = _mm512_set1_epi32(x.cast::<i32>().read_unaligned());
+            Self {
+                x,
+                magnitude: _mm512_abs_epi8(x),
+                negative: _mm512_movm_epi8(_mm512_movepi8_mask(x)),
+            }
+        }
+    }
+}
+
+/// Adds the products of 16 rows of 4 levels with 4 values to 16 sums. Signed levels become `level` or `−level − 1`, whichever
+/// has the sign of the product: see [`start`].
+///
+/// # Safety
+/// The processor has AVX-512 BW, and VNNI with `VNNI`.
+#[inline(always)]
+unsafe fn add<const VNNI: bool>(
+    split: bool,
+    sum: __m512i,
+    levels: __m512i,
+    values: Values,
+) -> __m512i {
+    // SAFETY: the caller promises the processor.
+    unsafe {
+        if VNNI {
+            return _mm512_dpbusd_epi32(sum, levels, values.x);
+        }
+        let pairs = if split {
+            _mm512_maddubs_epi16(levels, values.x)
+        } else {
+            _mm512_maddubs_epi16(values.magnitude, _mm512_xor_si512(levels, values.negative))
+        };
+        _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
+    }
+}
+
+/// Where the sums of a vector's products begin, so that they end as dot products; `sum` is that of its values.
+#[inline(always)]
+fn start<const VNNI: bool>(split: bool, x: &[i8], sum: i32) -> i32 {
+    if split {
+        return -i32::from(SPLIT_OFFSET) * sum;
+    }
+    if VNNI {
+        return -i32::from(FREE_OFFSET) * sum;
+    }
+    let mut start = 0;
+    for &x in x {
+        start -= i32::from(x.min(0));
+    }
+    start
+}
+
+/// Stores a unit's sums, which are dot products.
+///
+/// # Safety
+/// The processor has AVX-512.
+#[inline(always)]
+unsafe fn store(sums: __m512i, out: &mut [f32; ROW_UNIT]) {
+    // SAFETY: the caller promises the processor; there is room for 16 values.
+    unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_cvtepi32_ps(sums)) }
+}
+
+/// Where the codes of some units are, or their levels.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    lookup: &'a Lookup,
+    /// Those of the first unit and block.
+    first: *const u8,
+    /// From one unit to the next.
+    unit_bytes: usize,
+    /// From one block to the next.
+    block_bytes: usize,
+    units: usize,
+    blocks: usize,
+}
+
+impl<'a> Source<'a> {
+    fn of(tile: &Tile<'a>, units: &Range<usize>) -> Self {
+        Self {
+            lookup: tile.lookup,
+            first: tile.unit(units.start),
+            unit_bytes: tile.lookup.unit_bytes(),
+            block_bytes: tile.block_bytes(),
+            units: units.len(),
+            blocks: tile.blocks(),
+        }
+    }
+}
+
+/// See [`Ops::dot`].
+///
+/// # Safety
+/// The processor has AVX-512 BW, and VNNI with `VNNI`.
+unsafe fn dot<const VNNI: bool>(
+    tile: &Tile<'_>,
+    units: Range<usize>,
+    x: &[i8],
+    sum: i32,
+    out: &mut [f32],
+) {
+    tile.check_dot(&units, x, out);
+    let vectors = Vectors {
+        x,
+        stride: 0,
+        sums: &[sum],
+    };
+    // SAFETY: the caller promises the processor; the lengths are checked.
+    unsafe {
+        with_steps!(tile.lookup, products<VNNI>(Source::of(tile, &units), &vectors, out));
+    }
+}
+
+/// See [`Ops::few`].
+///
+/// # Safety
+/// The processor has AVX-512 BW, and VNNI with `VNNI`.
+unsafe fn few<const VNNI: bool>(
+    tile: &Tile<'_>,
+    units: Range<usize>,
+    vectors: &Vectors<'_>,
+    out: &mut [f32],
+) {
+    tile.check_few(&units, vectors, out);
+    // SAFETY: the caller promises the processor; the lengths are checked.
+    unsafe {
+        with_steps!(tile.lookup, products<VNNI>(Source::of(tile, &units), vectors, out));
+    }
+}
+
+/// See [`Ops::multiply`].
+///
+/// # Safety
+/// The processor has AVX-512 BW, and VNNI with `VNNI`.
+unsafe fn multiply<const VNNI: bool>(product: &Product<'_>, out: &mut [f32]) {
+    product.check(out);
+    let source = Source {
+        lookup: product.lookup,
+        first: product.levels.as_ptr(),
+        unit_bytes: product.blocks * UNIT,
+        block_bytes: UNIT,
+        units: product.units,
+        blocks: product.blocks,
+    };
+    let vectors = &product.vectors;
+    // SAFETY: the caller promises the processor; the lengths are checked.
+    unsafe {
+        match product.lookup.form {
+            Form::Split => products::<Decoded<true>, 1, VNNI>(source, vectors, out),
+            _ => products::<Decoded<false>, 1, VNNI>(source, vectors, out),
+        }
+    }
+}
+
+/// Levels that are decoded already.
+#[derive(Clone, Copy)]
+struct Decoded<const SPLIT: bool>;
+
+impl<const SPLIT: bool> Steps<1> for Decoded<SPLIT> {
+    const SPLIT: bool = SPLIT;
+    const STREAMED: bool = false;
+
+    #[inline(always)]
+    unsafe fn new<const VNNI: bool>(_: &Lookup) -> Self {
+        Self
+    }
+
+    #[inline(always)]
+    unsafe fn levels(self, levels: *const u8) -> [__m512i; 1] {
+        // SAFETY: the caller promises the processor and 64 bytes.
+        unsafe { [_mm512_loadu_si512(levels.cast())] }
+    }
+
+    #[inline(always)]
+    unsafe fn ascending(lanes: [__m512i; 1]) -> [__m512i; 1] {
+        lanes
+    }
+}
+
+/// Dot products of units with 1 to 4 vectors, `vectors × rows`.
+///
+/// # Safety
+/// The processor has AVX-512 BW, and VNNI with `VNNI`; `source` has its units, `vectors` fits it and `out` them.
+unsafe fn products<S: Steps<N>, const N: usize, const VNNI: bool>(
+    source: Source<'_>,
+    vectors: &Vectors<'_>,
+    out: &mut [f32],
+) {
+    // SAFETY: the caller promises all of it.
+    unsafe {
+        match VNNI {
+            true => products_vnni::<S, N>(source, vectors, out),
+            false => products_bw::<S, N>(source, vectors, out),
+        }
+    }
+}
+
+/// # Safety
+/// As [`products`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn products_bw<S: Steps<N>, const N: usize>(
+    source: Source<'_>,
+    vectors: &Vectors<'_>,
+    out: &mut [f32],
+) {
+    // SAFETY: the caller promises all of it.
+    unsafe { products_with::<S, N, false>(source, vectors, out) }
+}
+
+/// # Safety
+/// As [`products`], with VNNI.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn products_vnni<S: Steps<N>, const N: usize>(
+    source: Source<'_>,
+    vectors: &Vectors<'_>,
+    out: &mut [f32],
+) {
+    // SAFETY: the caller promises all of it.
+    unsafe { products_with::<S, N, true>(source, vectors, out) }
+}
+
+/// # Safety
+/// As [`products`].
+#[inline(always)]
+unsafe fn products_with<S: Steps<N>, const N: usize, const VNNI: bool>(
+    source: Source<'_>,
+    vectors: &Vectors<'_>,
+    out: &mut [f32],
+) {
+    // SAFETY: the caller promises all of it. The sums of all vectors, tables and what a step holds fit the registers.
+    unsafe {
+        match vectors.sums.len() {
+            1 => all_units::<S, N, 1, 8, VNNI>(source, vectors, out),
+            2 => all_units::<S, N, 2, 4, VNNI>(source, vectors, out),
+            3 => all_units::<S, N, 3, 4, VNNI>(source, vectors, out),
+            _ => all_units::<S, N, 4, 4, VNNI>(source, vectors, out),
+        }
+    }
+}
+
+/// Dot products with `T` vectors, `U` units at a time.
+///
+/// # Safety
+/// As [`products`], with `T` vectors; `U` is a multiple of `N`.
+#[inline(always)]
+unsafe fn all_units<
+    S: Steps<N>,
+    const N: usize,
+    const T: usize,
+    const U: usize,
+    const VNNI: bool,
+>(
+    source: Source<'_>,
+    vectors: &Vectors<'_>,
+    out: &mut [f32],
+) {
+    let mut unit = 0;
+    // SAFETY: the caller promises all of it; the units exist, but for the last ones of the last step.
+    unsafe {
+        let steps = S::new::<VNNI>(source.lookup);
+        while source.units - unit >= U {
+            units::<S, N, T, U, VNNI>(source, unit, steps, vectors, out);
+            unit += U;
+        }
+        while unit < source.units {
+            units::<S, N, T, N, VNNI>(source, unit, steps, vectors, out);
+            unit += N;
+        }
+    }
+}
+
+/// Dot products of `U` units from `unit` on, as far as they exist, with `T` vectors.
+///
+/// # Safety
+/// As [`all_units`]; the source has unit `unit`.
+#[inline(always)]
+unsafe fn units<S: Steps<N>, const N: usize, const T: usize, const U: usize, const VNNI: bool>(
+    source: Source<'_>,
+    unit: usize,
+    steps: S,
+    vectors: &Vectors<'_>,
+    out: &mut [f32],
+) {
+    let step_bytes = N * source.unit_bytes;
+    let columns = source.blocks * BLOCK_COLS;
+    // SAFETY: the caller promises the processor, the units and 4 values of each vector per block; slices are checked.
+    unsafe {
+        let mut sums = [[_mm512_setzero_si512(); U]; T];
+        for (t, sums) in sums.iter_mut().enumerate() {
+            let x = &vectors.x[t * vectors.stride..][..columns];
+            *sums = [_mm512_set1_epi32(start::<VNNI>(S::SPLIT, x, vectors.sums[t])); U];
+        }
+        let mut block = source.first.add(unit * source.unit_bytes);
+        for b in 0..source.blocks {
+            if S::STREAMED {
+                let ahead = block.wrapping_add(AHEAD);
+                for line in (0..U * source.unit_bytes).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
+                }
+            }
+            let x = vectors.x.as_ptr().add(b * BLOCK_COLS);
+            let mut values = [Values::new(x); T];
+            for (t, values) in values.iter_mut().enumerate().skip(1) {
+                *values = Values::new(x.add(t * vectors.stride));
+            }
+            let mut codes = block;
+            for step in 0..U / N {
+                let levels = steps.levels(codes);
+                for (sums, values) in sums.iter_mut().zip(values) {
+                    for (sum, levels) in sums[step * N..][..N].iter_mut().zip(levels) {
+                        *sum = add::<VNNI>(S::SPLIT, *sum, levels, values);
+                    }
+                }
+                codes = codes.wrapping_add(step_bytes);
+            }
+            block = block.wrapping_add(source.block_bytes);
+        }
+        for (t, sums) in sums.iter().enumerate() {
+            let out = &mut out[t * source.units * ROW_UNIT..][..source.units * ROW_UNIT];
+            let out = &mut out.as_chunks_mut::<ROW_UNIT>().0[unit..];
+            for (sums, out) in sums.as_chunks::<N>().0.iter().zip(out.chunks_mut(N)) {
+                for (sums, out) in S::ascending(*sums).into_iter().zip(out) {
+                    store(sums, out);
+                }
+            }
+        }
+    }
+}
+
+/// See [`Ops::offset`].
+fn offset<const VNNI: bool>(lookup: &Lookup) -> u8 {
+    match lookup.form {
+        Form::Split => SPLIT_OFFSET,
+        Form::Nibble | Form::Plain | Form::Free if VNNI => FREE_OFFSET,
+        Form::Nibble | Form::Plain | Form::Free => 0,
+    }
+}
+
+/// See [`Ops::decode`].
+///
+/// # Safety
+/// The processor has AVX-512 BW.
+unsafe fn decode<const VNNI: bool>(tile: &Tile<'_>, units: Range<usize>, out: &mut [u8]) {
+    tile.check_decode(&units, out);
+    // SAFETY: the caller promises the processor; the lengths are checked.
+    unsafe {
+        with_steps!(tile.lookup, decode_with<VNNI>(Source::of(tile, &units), out));
+    }
+}
+
+/// # Safety
+/// The processor has AVX-512 BW; `source` is in a tile, and `out` has 64 bytes for each block of each unit.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn decode_with<S: Steps<N>, const N: usize, const VNNI: bool>(
+    source: Source<'_>,
+    out: &mut [u8],
+) {
+    // SAFETY: the caller promises all of it; units beyond the last one are not stored.
+    unsafe {
+        let steps = S::new::<VNNI>(source.lookup);
+        let mut block = source.first;
+        for b in 0..source.blocks {
+            let ahead = block.wrapping_add(AHEAD);
+            for line in (0..source.units * source.unit_bytes).step_by(64) {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
+            }
+            for first in (0..source.units).step_by(N) {
+                let codes = block.wrapping_add(first * source.unit_bytes);
+                let levels = S::ascending(steps.levels(codes));
+                for (unit, levels) in (first..source.units).zip(levels) {
+                    let to = out.as_mut_ptr().add((unit * source.blocks + b) * UNIT);
+                    _mm512_storeu_si512(to.cast(), levels);
+                }
+            }
+            block = block.wrapping_add(source.block_bytes);
+        }
+    }
+}
+
+/// See [`Ops::peak`]; without VNNI.
+///
+/// # Safety
+/// The processor has AVX-512 BW.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn peak(products: u64) {
+    // SAFETY: the features are those of the function; the assembly is a comment.
+    unsafe {
+        let mut sums = [_mm512_setzero_si512(); 16];
+        let mut levels = black_box(_mm512_set1_epi8(3));
+        let x = black_box([-5; BLOCK_COLS]);
+        let values = Values::new(x.as_ptr());
+        for _ in 0..products.div_ceil((sums.len() * UNIT) as u64) {
+            // Else the products would be the same in every round, and computed once.
+            asm!("/* {} */", inout(zmm_reg) levels, options(nomem, nostack, preserves_flags));
+            for sum in &mut sums {
+                *sum = add::<false>(true, *sum, levels, values);
+            }
+        }
+        black_box(sums);
+    }
+}
