@@ -149,29 +149,45 @@ unsafe fn add<const VNNI: bool>(
 }
 
 /// Where the sums of a vector's products begin, so that they end as dot products; `sum` is that of its values.
+///
+/// # Safety
+/// The processor has AVX-512 BW.
 #[inline(always)]
-fn start<const VNNI: bool>(split: bool, x: &[i8], sum: i32) -> i32 {
+unsafe fn start<const VNNI: bool>(split: bool, x: &[i8], sum: i32) -> i32 {
     if split {
         return -i32::from(SPLIT_OFFSET) * sum;
     }
     if VNNI {
         return -i32::from(FREE_OFFSET) * sum;
     }
-    let mut start = 0;
-    for &x in x {
-        start -= i32::from(x.min(0));
+    // What is lost with levels of the other sign: the magnitudes of values below 0.
+    // SAFETY: the caller promises the processor; masked bytes are not read.
+    unsafe {
+        let mut lost = _mm512_setzero_si512();
+        for x in x.chunks(UNIT) {
+            let x = _mm512_maskz_loadu_epi8(u64::MAX >> (UNIT - x.len()), x.as_ptr());
+            let below = _mm512_maskz_abs_epi8(_mm512_movepi8_mask(x), x);
+            lost = _mm512_add_epi64(lost, _mm512_sad_epu8(below, _mm512_setzero_si512()));
+        }
+        _mm512_reduce_add_epi64(lost) as i32
     }
-    start
 }
 
 /// Stores a unit's sums, which are dot products.
 ///
 /// # Safety
-/// The processor has AVX-512.
+/// The processor has AVX-512; there is room for 16 values.
 #[inline(always)]
-unsafe fn store(sums: __m512i, out: &mut [f32; ROW_UNIT]) {
-    // SAFETY: the caller promises the processor; there is room for 16 values.
-    unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_cvtepi32_ps(sums)) }
+unsafe fn store(sums: __m512i, out: *mut f32) {
+    // SAFETY: the caller promises both.
+    unsafe { _mm512_storeu_ps(out, _mm512_cvtepi32_ps(sums)) }
+}
+
+/// Asks for the codes that come [`AHEAD`] of those of a step, at most a line of them.
+#[inline(always)]
+fn ask_ahead(codes: *const u8) {
+    // SAFETY: a prefetch reads nothing.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(codes.wrapping_add(AHEAD).cast()) }
 }
 
 /// Where the codes of some units are, or their levels.
@@ -343,6 +359,8 @@ unsafe fn products_with<S: Steps<N>, const N: usize, const VNNI: bool>(
     // SAFETY: the caller promises all of it. The sums of all vectors, tables and what a step holds fit the registers.
     unsafe {
         match vectors.sums.len() {
+            // More steps at 2 bits are not unrolled, and then sums go through memory.
+            1 if N == 4 => all_units::<S, N, 1, 4, VNNI>(source, vectors, out),
             1 => all_units::<S, N, 1, 8, VNNI>(source, vectors, out),
             2 => all_units::<S, N, 2, 4, VNNI>(source, vectors, out),
             3 => all_units::<S, N, 3, 4, VNNI>(source, vectors, out),
@@ -367,16 +385,22 @@ unsafe fn all_units<
     vectors: &Vectors<'_>,
     out: &mut [f32],
 ) {
+    let columns = source.blocks * BLOCK_COLS;
     let mut unit = 0;
     // SAFETY: the caller promises all of it; the units exist, but for the last ones of the last step.
     unsafe {
         let steps = S::new::<VNNI>(source.lookup);
-        while source.units - unit >= U {
-            units::<S, N, T, U, VNNI>(source, unit, steps, vectors, out);
+        let mut starts = [0; T];
+        for (t, starts) in starts.iter_mut().enumerate() {
+            let x = &vectors.x[t * vectors.stride..][..columns];
+            *starts = start::<VNNI>(S::SPLIT, x, vectors.sums[t]);
+        }
+        while U > N && source.units - unit >= U {
+            units::<S, N, T, U, VNNI>(source, unit, steps, vectors, starts, out.as_mut_ptr());
             unit += U;
         }
         while unit < source.units {
-            units::<S, N, T, N, VNNI>(source, unit, steps, vectors, out);
+            units::<S, N, T, N, VNNI>(source, unit, steps, vectors, starts, out.as_mut_ptr());
             unit += N;
         }
     }
@@ -385,32 +409,25 @@ unsafe fn all_units<
 /// Dot products of `U` units from `unit` on, as far as they exist, with `T` vectors.
 ///
 /// # Safety
-/// As [`all_units`]; the source has unit `unit`.
+/// As [`all_units`], `out` being checked; the source has unit `unit`, and all of them if `U > N`.
 #[inline(always)]
 unsafe fn units<S: Steps<N>, const N: usize, const T: usize, const U: usize, const VNNI: bool>(
     source: Source<'_>,
     unit: usize,
     steps: S,
     vectors: &Vectors<'_>,
-    out: &mut [f32],
+    starts: [i32; T],
+    out: *mut f32,
 ) {
     let step_bytes = N * source.unit_bytes;
-    let columns = source.blocks * BLOCK_COLS;
-    // SAFETY: the caller promises the processor, the units and 4 values of each vector per block; slices are checked.
+    // SAFETY: the caller promises the processor, the units, 4 values of each vector per block, and room for 16 values of each unit.
     unsafe {
         let mut sums = [[_mm512_setzero_si512(); U]; T];
-        for (t, sums) in sums.iter_mut().enumerate() {
-            let x = &vectors.x[t * vectors.stride..][..columns];
-            *sums = [_mm512_set1_epi32(start::<VNNI>(S::SPLIT, x, vectors.sums[t])); U];
+        for (sums, start) in sums.iter_mut().zip(starts) {
+            *sums = [_mm512_set1_epi32(start); U];
         }
         let mut block = source.first.add(unit * source.unit_bytes);
         for b in 0..source.blocks {
-            if S::STREAMED {
-                let ahead = block.wrapping_add(AHEAD);
-                for line in (0..U * source.unit_bytes).step_by(64) {
-                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
-                }
-            }
             let x = vectors.x.as_ptr().add(b * BLOCK_COLS);
             let mut values = [Values::new(x); T];
             for (t, values) in values.iter_mut().enumerate().skip(1) {
@@ -418,6 +435,9 @@ unsafe fn units<S: Steps<N>, const N: usize, const T: usize, const U: usize, con
             }
             let mut codes = block;
             for step in 0..U / N {
+                if S::STREAMED {
+                    ask_ahead(codes);
+                }
                 let levels = steps.levels(codes);
                 for (sums, values) in sums.iter_mut().zip(values) {
                     for (sum, levels) in sums[step * N..][..N].iter_mut().zip(levels) {
@@ -429,11 +449,12 @@ unsafe fn units<S: Steps<N>, const N: usize, const T: usize, const U: usize, con
             block = block.wrapping_add(source.block_bytes);
         }
         for (t, sums) in sums.iter().enumerate() {
-            let out = &mut out[t * source.units * ROW_UNIT..][..source.units * ROW_UNIT];
-            let out = &mut out.as_chunks_mut::<ROW_UNIT>().0[unit..];
-            for (sums, out) in sums.as_chunks::<N>().0.iter().zip(out.chunks_mut(N)) {
-                for (sums, out) in S::ascending(*sums).into_iter().zip(out) {
-                    store(sums, out);
+            for (step, sums) in sums.as_chunks::<N>().0.iter().enumerate() {
+                for (i, sums) in S::ascending(*sums).into_iter().enumerate() {
+                    let unit = unit + step * N + i;
+                    if U > N || unit < source.units {
+                        store(sums, out.add((t * source.units + unit) * ROW_UNIT));
+                    }
                 }
             }
         }
@@ -473,12 +494,9 @@ unsafe fn decode_with<S: Steps<N>, const N: usize, const VNNI: bool>(
         let steps = S::new::<VNNI>(source.lookup);
         let mut block = source.first;
         for b in 0..source.blocks {
-            let ahead = block.wrapping_add(AHEAD);
-            for line in (0..source.units * source.unit_bytes).step_by(64) {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
-            }
             for first in (0..source.units).step_by(N) {
                 let codes = block.wrapping_add(first * source.unit_bytes);
+                ask_ahead(codes);
                 let levels = S::ascending(steps.levels(codes));
                 for (unit, levels) in (first..source.units).zip(levels) {
                     let to = out.as_mut_ptr().add((unit * source.blocks + b) * UNIT);

@@ -402,18 +402,17 @@ impl<const TABLES: usize> Decode for Free<TABLES> {
 
     #[inline(always)]
     unsafe fn new<const VNNI: bool>(lookup: &Lookup) -> Self {
-        // Words of a table, or of two that are looked up together.
-        let together = 1 << Self::CHOICE;
-        // SAFETY: the caller promises AVX-512 BW; a table is 32 words.
+        let levels = lookup.levels.as_ptr();
+        // SAFETY: the caller promises AVX-512 BW; a table is 32 words of two levels, the second as far from the first as the table, or
+        // two that are looked up together, has words: the last load ends with the 256th level.
         unsafe {
             let mut tables = [_mm512_setzero_si512(); TABLES];
             for (t, table) in tables.iter_mut().enumerate() {
-                let mut words = [[0; 2]; UNIT / 2];
-                for (i, word) in words.iter_mut().enumerate() {
-                    let at = t / 2 * 2 * together + t % 2 * (UNIT / 2) + i;
-                    *word = [lookup.levels[at], lookup.levels[at + together]];
-                }
-                let words = _mm512_loadu_si512(words.as_ptr().cast());
+                let first = levels.add(t / 2 * 128 + t % 2 * 32);
+                let second = first.add(1 << Self::CHOICE);
+                let first = _mm512_cvtepu8_epi16(_mm256_loadu_si256(first.cast()));
+                let second = _mm512_cvtepu8_epi16(_mm256_loadu_si256(second.cast()));
+                let words = _mm512_or_si512(first, _mm512_slli_epi16::<8>(second));
                 *table = _mm512_xor_si512(words, flip::<VNNI>());
             }
             Self {
