@@ -91,23 +91,23 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn load_i8_columns(self, from: &[u8; 4 * LANES], offset: u8) -> [__m512; 4] {
-        /// The lowest byte of each lane.
-        const LOWEST: u64 = 0x1111_1111_1111_1111;
+        /// For `vpternlogd`: bits of the first operand where the second is set, with those of the third.
+        const AND_OR: i32 = 0b1110_1010;
         // SAFETY: the token proves AVX-512; the array is 64 readable bytes.
         unsafe {
-            // Unsigned, 128 more than they stand for; as the last bits of 2²³ they need no conversion.
+            // Unsigned, 128 more than they stand for. As bits 0–7 of 2²³, or bits 8–15 of 2¹⁵, a byte adds its own value.
             let add = _mm512_set1_epi8(128u8.wrapping_sub(offset) as i8);
-            let bytes = _mm512_add_epi8(_mm512_loadu_si512(from.as_ptr().cast()), add);
-            let first = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 4, 8, 12));
-            let (large, more) = (
-                _mm512_castps_si512(_mm512_set1_ps(8_388_608.0)),
-                _mm512_set1_ps(8_388_608.0 + 128.0),
-            );
+            let low = _mm512_add_epi8(_mm512_loadu_si512(from.as_ptr().cast()), add);
+            let high = _mm512_srli_epi32::<16>(low);
             let mut columns = [_mm512_setzero_ps(); 4];
             for (c, column) in columns.iter_mut().enumerate() {
-                let from = _mm512_add_epi32(first, _mm512_set1_epi32(c as i32));
-                let sum = _mm512_mask_shuffle_epi8(large, LOWEST, bytes, from);
-                *column = _mm512_sub_ps(_mm512_castsi512_ps(sum), more);
+                let (mask, large) = [(0xff, 8_388_608.0), (0xff00, 32_768.0)][c % 2];
+                let bytes = _mm512_ternarylogic_epi32::<AND_OR>(
+                    [low, high][c / 2],
+                    _mm512_set1_epi32(mask),
+                    _mm512_castps_si512(_mm512_set1_ps(large)),
+                );
+                *column = _mm512_sub_ps(_mm512_castsi512_ps(bytes), _mm512_set1_ps(large + 128.0));
             }
             columns
         }
