@@ -13,7 +13,7 @@ use std::arch::x86_64::*;
 use std::hint::black_box;
 use std::ops::Range;
 
-use lagar_codec::{BLOCK_COLS, ROW_UNIT};
+use lagar_codec::{BLOCK_COLS, ROW_UNIT, TILE_ROWS};
 
 use super::lookup::{FREE_OFFSET, Form, Lookup, SPLIT_OFFSET};
 use super::tile::{AHEAD, Ops, Product, Tile, UNIT, Vectors};
@@ -183,11 +183,15 @@ unsafe fn store(sums: __m512i, out: *mut f32) {
     unsafe { _mm512_storeu_ps(out, _mm512_cvtepi32_ps(sums)) }
 }
 
-/// Asks for the codes that come [`AHEAD`] of those of a step, at most a line of them.
+/// Units of a whole tile.
+const UNITS: usize = TILE_ROWS / ROW_UNIT;
+
+/// Asks for codes that come after those of a step, at most a line of them. A loop over blocks that takes `U` units passes over the others', so
+/// that [`AHEAD`] of them is sooner there.
 #[inline(always)]
-fn ask_ahead(codes: *const u8) {
+fn ask_ahead<const U: usize>(codes: *const u8) {
     // SAFETY: a prefetch reads nothing.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(codes.wrapping_add(AHEAD).cast()) }
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(codes.wrapping_add(AHEAD * (UNITS / U)).cast()) }
 }
 
 /// Where the codes of some units are, or their levels.
@@ -436,7 +440,7 @@ unsafe fn units<S: Steps<N>, const N: usize, const T: usize, const U: usize, con
             let mut codes = block;
             for step in 0..U / N {
                 if S::STREAMED {
-                    ask_ahead(codes);
+                    ask_ahead::<U>(codes);
                 }
                 let levels = steps.levels(codes);
                 for (sums, values) in sums.iter_mut().zip(values) {
@@ -496,7 +500,7 @@ unsafe fn decode_with<S: Steps<N>, const N: usize, const VNNI: bool>(
         for b in 0..source.blocks {
             for first in (0..source.units).step_by(N) {
                 let codes = block.wrapping_add(first * source.unit_bytes);
-                ask_ahead(codes);
+                ask_ahead::<UNITS>(codes);
                 let levels = S::ascending(steps.levels(codes));
                 for (unit, levels) in (first..source.units).zip(levels) {
                     let to = out.as_mut_ptr().add((unit * source.blocks + b) * UNIT);
