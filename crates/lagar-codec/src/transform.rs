@@ -49,6 +49,8 @@ pub fn hadamard_blocks(padded_width: usize) -> impl Iterator<Item = Range<usize>
 pub struct Transform {
     perm: Vec<u32>,
     signs: Vec<bool>,
+    /// See [`Transform::sources`].
+    sources: Vec<u32>,
 }
 
 impl Transform {
@@ -80,7 +82,13 @@ impl Transform {
                 Some(seen) => *seen = true,
             }
         }
-        Ok(Self { perm, signs })
+        let sources = perm.iter().zip(&signs);
+        let sources = sources.map(|(&column, &negative)| column | u32::from(negative) << 31);
+        Ok(Self {
+            sources: sources.collect(),
+            perm,
+            signs,
+        })
     }
 
     /// The Hadamard alone: columns in their order, no signs.
@@ -90,10 +98,7 @@ impl Transform {
     /// If `width` is 0 or too large.
     pub fn identity(width: usize) -> Result<Self, CodecError> {
         check_width(width)?;
-        Ok(Self {
-            perm: (0..width as u32).collect(),
-            signs: vec![false; width],
-        })
+        Self::new(width, (0..width as u32).collect(), vec![false; width])
     }
 
     /// Columns before the transform.
@@ -114,6 +119,11 @@ impl Transform {
     /// Which positions are negated after the permutation.
     pub fn signs(&self) -> &[bool] {
         &self.signs
+    }
+
+    /// Both in one: the column in the low 31 bits, the sign in the highest. Every column is below [`Transform::width`].
+    pub fn sources(&self) -> &[u32] {
+        &self.sources
     }
 
     /// Transforms one vector; the definition that fast paths must match bit for bit.

@@ -15,6 +15,8 @@ pub enum Isa {
     Neon,
     /// AArch64 with the int8 dot product (`sdot`).
     NeonDotprod,
+    /// The same with the int8 matrix product (`smmla`).
+    NeonI8mm,
     /// x86-64 with AVX2, FMA, F16C, POPCNT and BMI2.
     Avx2,
     /// The same with AVX-VNNI (`vpdpbusd` on 256 bits).
@@ -29,10 +31,11 @@ pub enum Isa {
 
 impl Isa {
     /// All instruction sets, in ascending order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Portable,
         Self::Neon,
         Self::NeonDotprod,
+        Self::NeonI8mm,
         Self::Avx2,
         Self::AvxVnni,
         Self::Avx512Bw,
@@ -60,14 +63,14 @@ impl Isa {
     /// Whether this processor runs it. The processor is asked once per process.
     #[inline]
     pub fn is_available(self) -> bool {
-        static AVAILABLE: OnceLock<u8> = OnceLock::new();
+        static AVAILABLE: OnceLock<u16> = OnceLock::new();
         let set = AVAILABLE.get_or_init(|| {
             Self::ALL
                 .iter()
                 .filter(|isa| isa.detect())
-                .fold(0, |set, &isa| set | 1 << isa as u8)
+                .fold(0, |set, &isa| set | 1 << isa as u16)
         });
-        set >> self as u8 & 1 == 1
+        set >> self as u16 & 1 == 1
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -79,7 +82,7 @@ impl Isa {
         let avx512 = avx2 && all!("avx512f", "avx512bw", "avx512dq", "avx512vl");
         match self {
             Self::Portable => true,
-            Self::Neon | Self::NeonDotprod => false,
+            Self::Neon | Self::NeonDotprod | Self::NeonI8mm => false,
             Self::Avx2 => avx2,
             Self::AvxVnni => avx2 && all!("avxvnni"),
             Self::Avx512Bw => avx512,
@@ -90,13 +93,14 @@ impl Isa {
 
     #[cfg(target_arch = "aarch64")]
     fn detect(self) -> bool {
+        macro_rules! all {
+            ($($feature:tt),*) => { $(std::arch::is_aarch64_feature_detected!($feature))&&* };
+        }
         match self {
             Self::Portable => true,
-            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
-            Self::NeonDotprod => {
-                std::arch::is_aarch64_feature_detected!("neon")
-                    && std::arch::is_aarch64_feature_detected!("dotprod")
-            }
+            Self::Neon => all!("neon"),
+            Self::NeonDotprod => all!("neon", "dotprod"),
+            Self::NeonI8mm => all!("neon", "dotprod", "i8mm"),
             Self::Avx2 | Self::AvxVnni | Self::Avx512Bw | Self::Avx512BwVnni | Self::Avx512 => {
                 false
             }
@@ -114,6 +118,7 @@ impl Isa {
             Self::Portable => "portable",
             Self::Neon => "neon",
             Self::NeonDotprod => "neon-dotprod",
+            Self::NeonI8mm => "neon-i8mm",
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avx-vnni",
             Self::Avx512Bw => "avx512-bw",

@@ -1,13 +1,13 @@
 //! What a recipe makes of a linear before its window stages are coded: tables, single weights, a low-rank product.
 
-use lagar_codec::{GROUP, PackedSparse, StageLayout, Transform};
+use lagar_codec::{PackedSparse, StageLayout, Transform};
 use lagar_kernels::Cpu;
 
 use crate::PressError;
 use crate::budget::Depths;
 use crate::encode::codebook::{self, Fit};
 use crate::encode::low_rank::{EncodedLowRank, Matrix, Product};
-use crate::encode::outliers::{Candidates, Outliers, Room};
+use crate::encode::outliers::{Candidates, Outliers, Room, column_costs};
 use crate::encode::{EncodedStage, EncodedTerm, Tables};
 use crate::recipe::{Pass, Recipe};
 
@@ -80,11 +80,12 @@ impl Prepare<'_> {
             Recipe::Ternary => {
                 let from = Candidates {
                     rows,
-                    columns: &self.column_costs(),
+                    columns: &column_costs(self.transform, &self.pivots),
                     row_importance,
+                    looked_up: &[],
                     read,
                 };
-                let room = Room::of_share(self.depths.outliers, rows, cols);
+                let room = Room::of_share(self.depths.outliers(name), rows, cols);
                 let (outliers, packed): (_, PackedSparse) = Outliers::choose(self.cpu, &from, room);
                 prepared.outliers = Some(outliers);
                 prepared.terms.push(EncodedTerm::Sparse(packed));
@@ -127,19 +128,6 @@ impl Prepare<'_> {
             0 => Ok(None),
             rank => matrix.encode(self.cpu, &components, rank).map(Some),
         }
-    }
-
-    /// What an error costs in each column of the matrix itself: the transform spreads it over a group.
-    fn column_costs(&self) -> Vec<f32> {
-        let mut costs = vec![0f32; self.transform.width()];
-        let groups = self.transform.perm().chunks(GROUP);
-        for (columns, pivots) in groups.zip(self.pivots.chunks(GROUP)) {
-            let mean = pivots.iter().sum::<f32>() / pivots.len() as f32;
-            for &column in columns {
-                costs[column as usize] = mean;
-            }
-        }
-        costs
     }
 }
 

@@ -29,6 +29,11 @@ const CODEBOOK_DISTORTION: [f64; DEPTHS] = [
     1.0, 0.363, 0.1175, 0.0345, 0.0095, 0.0025, 0.00066, 0.00018, 0.00005,
 ];
 
+/// What the two passes of ternary codes leave of normal numbers of variance 1, one and both of them
+/// (`bench/record/recipes.md`); there are no more.
+const TERNARY_DISTORTION: [f64; DEPTHS] =
+    [1.0, 0.289, 0.087, 0.087, 0.087, 0.087, 0.087, 0.087, 0.087];
+
 /// Share of the weights of a ternary file that are kept as they are, where no size is asked for.
 pub(crate) const TERNARY_OUTLIERS: f64 = 0.03;
 
@@ -128,6 +133,7 @@ impl Recipe {
     pub(crate) fn distortion(self, tier: usize) -> &'static [f64; DEPTHS] {
         match (self, tier) {
             (Self::Codebook, 0) => &CODEBOOK_DISTORTION,
+            (Self::Ternary, 0) => &TERNARY_DISTORTION,
             _ => &DISTORTION,
         }
     }

@@ -17,15 +17,16 @@ use std::ops::Range;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::{Form, Lookup};
-use super::tile::{AHEAD, Ops, Product, Tile, UNIT};
+use super::tile::{AHEAD, Factors, Ops, Product, Tile, UNIT};
 use decode::{Free, Half, Halves, Nibble, Plain, STEP, Steps, offset};
 use pairs::Pairs;
 
 pub(super) const OPS: Ops = Ops {
     dot: dot::<false>,
-    few: None,
+    few: 1,
     decode,
     offset,
+    together: 4,
     multiply: multiply::<false>,
     scales,
     peak: peak::<false>,
@@ -116,80 +117,92 @@ fn correction<const VNNI: bool>(lookup: &Lookup, sum: i32) -> i32 {
     }
 }
 
+/// `sums = fma(dots, scales · x_scale, sums)` of 8 rows.
+///
+/// # Safety
+/// The processor has AVX2 and FMA; there are 8 scales and 8 sums.
+#[inline(always)]
+unsafe fn accumulate(dots: __m256i, scales: *const f32, x_scale: f32, sums: *mut f32) {
+    // SAFETY: the caller promises all of it.
+    unsafe {
+        let scale = _mm256_mul_ps(_mm256_loadu_ps(scales), _mm256_set1_ps(x_scale));
+        let sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale, _mm256_loadu_ps(sums));
+        _mm256_storeu_ps(sums, sum);
+    }
+}
+
 /// See [`Ops::dot`].
 ///
 /// # Safety
-/// The processor has AVX2, and AVX-VNNI with `VNNI`.
+/// The processor has AVX2 and FMA, and AVX-VNNI with `VNNI`.
 unsafe fn dot<const VNNI: bool>(
     tile: &Tile<'_>,
     units: Range<usize>,
-    x: &[i8],
-    sum: i32,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
-    tile.check_dot(&units, x, out);
-    let start = correction::<VNNI>(tile.lookup, sum);
+    tile.check_dot(&units, by, sums);
     let middle = units.start + paired(tile.lookup, units.len());
     let (pairs, rest) = (units.start..middle, middle..units.end);
-    let (first, last) = out.split_at_mut(pairs.len() * ROW_UNIT);
+    let (first, last) = sums.split_at_mut(pairs.len() * ROW_UNIT);
+    let mut after = *by;
+    after.scales = &by.scales[pairs.len() * ROW_UNIT..];
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
         match (pairs.is_empty(), tile.lookup.depth) {
             (true, _) => {}
-            (false, 2) => dot_with::<Pairs<2>, 4, VNNI>(tile, pairs, x, start, first),
-            (false, _) => dot_with::<Pairs<4>, 4, VNNI>(tile, pairs, x, start, first),
+            (false, 2) => dot_with::<Pairs<2>, 4, VNNI>(tile, pairs, by, first),
+            (false, _) => dot_with::<Pairs<4>, 4, VNNI>(tile, pairs, by, first),
         }
         if !rest.is_empty() {
-            with_halves!(tile.lookup, dot_with<VNNI>(tile, rest, x, start, last));
+            with_halves!(tile.lookup, dot_with<VNNI>(tile, rest, &after, last));
         }
     }
 }
+
 /// Dot products of all units of a range, which is a whole number of steps.
 ///
 /// # Safety
-/// As [`dot`], whose arguments are checked; `start` is the correction of each sum.
+/// As [`dot`], whose arguments are checked; scales and sums begin with the first of the units.
 unsafe fn dot_with<S: Steps<N>, const N: usize, const VNNI: bool>(
     tile: &Tile<'_>,
     units: Range<usize>,
-    x: &[i8],
-    start: i32,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
     // SAFETY: the caller promises all of it.
     unsafe {
         match VNNI {
-            true => dot_vnni::<S, N>(tile, units, x, start, out),
-            false => dot_avx2::<S, N>(tile, units, x, start, out),
+            true => dot_vnni::<S, N>(tile, units, by, sums),
+            false => dot_avx2::<S, N>(tile, units, by, sums),
         }
     }
 }
 
 /// # Safety
 /// As [`dot_with`].
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 unsafe fn dot_avx2<S: Steps<N>, const N: usize>(
     tile: &Tile<'_>,
     units: Range<usize>,
-    x: &[i8],
-    start: i32,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
     // SAFETY: the caller promises all of it.
-    unsafe { dot_steps::<S, N, false>(tile, units, x, start, out) }
+    unsafe { dot_steps::<S, N, false>(tile, units, by, sums) }
 }
 
 /// # Safety
 /// As [`dot_with`], with AVX-VNNI.
-#[target_feature(enable = "avx2,avxvnni")]
+#[target_feature(enable = "avx2,fma,avxvnni")]
 unsafe fn dot_vnni<S: Steps<N>, const N: usize>(
     tile: &Tile<'_>,
     units: Range<usize>,
-    x: &[i8],
-    start: i32,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
     // SAFETY: the caller promises all of it.
-    unsafe { dot_steps::<S, N, true>(tile, units, x, start, out) }
+    unsafe { dot_steps::<S, N, true>(tile, units, by, sums) }
 }
 
 /// # Safety
@@ -198,37 +211,42 @@ unsafe fn dot_vnni<S: Steps<N>, const N: usize>(
 unsafe fn dot_steps<S: Steps<N>, const N: usize, const VNNI: bool>(
     tile: &Tile<'_>,
     units: Range<usize>,
-    x: &[i8],
-    start: i32,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
-    // SAFETY: the caller promises the processor, and steps that lie in the tile; `out` has 8 values for each
-    // half of a unit.
+    // SAFETY: the caller promises the processor, and steps that lie in the tile; there are 8 scales and sums for each
+    // half of a unit, and 4 values for each block.
     unsafe {
         let steps = S::new(tile.lookup);
-        let mut sums = [_mm256_set1_epi32(start); 32];
-        let (sums, _) = sums[..2 * units.len()].as_chunks_mut::<N>();
+        let start = correction::<VNNI>(tile.lookup, by.x_sums[0]);
+        let mut dots = [_mm256_set1_epi32(start); 32];
+        let (dots, _) = dots[..2 * units.len()].as_chunks_mut::<N>();
         let mut block = tile.unit(units.start);
-        for x in x.as_chunks::<BLOCK_COLS>().0 {
+        for x in &by.x.as_chunks::<BLOCK_COLS>().0[..tile.blocks()] {
             let x = _mm256_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)));
             let mut codes = block;
             let ahead = block.wrapping_add(AHEAD);
-            for line in (0..sums.len() * steps.bytes()).step_by(64) {
+            for line in (0..dots.len() * steps.bytes()).step_by(64) {
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
             }
-            for sums in sums.iter_mut() {
-                for (sum, levels) in sums.iter_mut().zip(steps.levels(codes)) {
+            for dots in dots.iter_mut() {
+                for (dots, levels) in dots.iter_mut().zip(steps.levels(codes)) {
                     let levels = unsigned::<VNNI>(S::SIGNED, levels);
-                    *sum = add::<VNNI>(S::SIGNED, *sum, levels, x);
+                    *dots = add::<VNNI>(S::SIGNED, *dots, levels, x);
                 }
                 codes = codes.wrapping_add(steps.bytes());
             }
             block = block.wrapping_add(tile.block_bytes());
         }
-        for (sums, out) in sums.iter().zip(out.chunks_exact_mut(8 * N)) {
-            for (sum, out) in S::ascending(*sums).iter().zip(out.as_chunks_mut::<8>().0) {
-                _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtepi32_ps(*sum));
-            }
+        let halves = by
+            .scales
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .zip(sums.as_chunks_mut::<8>().0);
+        let dots = dots.iter().flat_map(|dots| S::ascending(*dots));
+        for (dots, (scales, sums)) in dots.zip(halves) {
+            accumulate(dots, scales.as_ptr(), by.x_scales[0], sums.as_mut_ptr());
         }
     }
 }
@@ -293,22 +311,19 @@ unsafe fn decode_with<S: Steps<N>, const N: usize>(
 ///
 /// # Safety
 /// The processor has AVX2, and AVX-VNNI with `VNNI`.
-unsafe fn multiply<const VNNI: bool>(product: &Product<'_>, out: &mut [f32]) {
-    product.check(out);
+unsafe fn multiply<const VNNI: bool>(product: &Product<'_>, sums: &mut [f32]) {
+    product.check(sums);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
-        match (
-            product.vectors.sums.len(),
-            product.lookup.form == Form::Split,
-        ) {
-            (1, false) => multiply_with::<1, true, VNNI>(product, out),
-            (2, false) => multiply_with::<2, true, VNNI>(product, out),
-            (3, false) => multiply_with::<3, true, VNNI>(product, out),
-            (_, false) => multiply_with::<4, true, VNNI>(product, out),
-            (1, true) => multiply_with::<1, false, VNNI>(product, out),
-            (2, true) => multiply_with::<2, false, VNNI>(product, out),
-            (3, true) => multiply_with::<3, false, VNNI>(product, out),
-            (_, true) => multiply_with::<4, false, VNNI>(product, out),
+        match (product.by.x_sums.len(), product.lookup.form == Form::Split) {
+            (1, false) => multiply_with::<1, true, VNNI>(product, sums),
+            (2, false) => multiply_with::<2, true, VNNI>(product, sums),
+            (3, false) => multiply_with::<3, true, VNNI>(product, sums),
+            (_, false) => multiply_with::<4, true, VNNI>(product, sums),
+            (1, true) => multiply_with::<1, false, VNNI>(product, sums),
+            (2, true) => multiply_with::<2, false, VNNI>(product, sums),
+            (3, true) => multiply_with::<3, false, VNNI>(product, sums),
+            (_, true) => multiply_with::<4, false, VNNI>(product, sums),
         }
     }
 }
@@ -317,37 +332,37 @@ unsafe fn multiply<const VNNI: bool>(product: &Product<'_>, out: &mut [f32]) {
 /// As [`multiply`], whose arguments are checked, with `T` vectors.
 unsafe fn multiply_with<const T: usize, const SIGNED: bool, const VNNI: bool>(
     product: &Product<'_>,
-    out: &mut [f32],
+    sums: &mut [f32],
 ) {
     // SAFETY: the caller promises all of it.
     unsafe {
         match VNNI {
-            true => multiply_vnni::<T, SIGNED>(product, out),
-            false => multiply_avx2::<T, SIGNED>(product, out),
+            true => multiply_vnni::<T, SIGNED>(product, sums),
+            false => multiply_avx2::<T, SIGNED>(product, sums),
         }
     }
 }
 
 /// # Safety
 /// As [`multiply_with`].
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 unsafe fn multiply_avx2<const T: usize, const SIGNED: bool>(
     product: &Product<'_>,
-    out: &mut [f32],
+    sums: &mut [f32],
 ) {
     // SAFETY: the caller promises all of it.
-    unsafe { multiply_vectors::<T, SIGNED, false>(product, out) }
+    unsafe { multiply_vectors::<T, SIGNED, false>(product, sums) }
 }
 
 /// # Safety
 /// As [`multiply_with`], with AVX-VNNI.
-#[target_feature(enable = "avx2,avxvnni")]
+#[target_feature(enable = "avx2,fma,avxvnni")]
 unsafe fn multiply_vnni<const T: usize, const SIGNED: bool>(
     product: &Product<'_>,
-    out: &mut [f32],
+    sums: &mut [f32],
 ) {
     // SAFETY: the caller promises all of it.
-    unsafe { multiply_vectors::<T, SIGNED, true>(product, out) }
+    unsafe { multiply_vectors::<T, SIGNED, true>(product, sums) }
 }
 
 /// # Safety
@@ -355,16 +370,17 @@ unsafe fn multiply_vnni<const T: usize, const SIGNED: bool>(
 #[inline(always)]
 unsafe fn multiply_vectors<const T: usize, const SIGNED: bool, const VNNI: bool>(
     product: &Product<'_>,
-    out: &mut [f32],
+    sums: &mut [f32],
 ) {
+    let by = &product.by;
     let units = product.levels.chunks_exact(product.blocks * UNIT);
     for (unit, levels) in units.enumerate() {
-        // SAFETY: there are 64 levels; `Product::check` has the length of `x`; the slice of `out` has 16 values; the
-        // processor is promised.
+        // SAFETY: there are 64 levels; `Product::check` has the length of `x`; the slices of scales and sums have 16
+        // values; the processor is promised.
         unsafe {
-            let mut sums = [[_mm256_setzero_si256(); 2]; T];
-            for (sums, &sum) in sums.iter_mut().zip(product.vectors.sums) {
-                *sums = [_mm256_set1_epi32(correction::<VNNI>(product.lookup, sum)); 2];
+            let mut dots = [[_mm256_setzero_si256(); 2]; T];
+            for (dots, &sum) in dots.iter_mut().zip(by.x_sums) {
+                *dots = [_mm256_set1_epi32(correction::<VNNI>(product.lookup, sum)); 2];
             }
             for (b, levels) in levels.as_chunks::<UNIT>().0.iter().enumerate() {
                 let low = _mm256_loadu_si256(levels.as_ptr().cast());
@@ -373,18 +389,18 @@ unsafe fn multiply_vectors<const T: usize, const SIGNED: bool, const VNNI: bool>
                     unsigned::<VNNI>(SIGNED, low),
                     unsigned::<VNNI>(SIGNED, high),
                 );
-                for (t, sums) in sums.iter_mut().enumerate() {
-                    let at = t * product.vectors.stride + b * BLOCK_COLS;
-                    let x = product.vectors.x.as_ptr().add(at);
+                for (t, dots) in dots.iter_mut().enumerate() {
+                    let x = by.x.as_ptr().add(t * by.stride + b * BLOCK_COLS);
                     let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
-                    sums[0] = add::<VNNI>(SIGNED, sums[0], low, x);
-                    sums[1] = add::<VNNI>(SIGNED, sums[1], high, x);
+                    dots[0] = add::<VNNI>(SIGNED, dots[0], low, x);
+                    dots[1] = add::<VNNI>(SIGNED, dots[1], high, x);
                 }
             }
-            for (t, sums) in sums.iter().enumerate() {
-                let out = &mut out[(t * product.units + unit) * ROW_UNIT..][..ROW_UNIT];
-                _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtepi32_ps(sums[0]));
-                _mm256_storeu_ps(out.as_mut_ptr().add(8), _mm256_cvtepi32_ps(sums[1]));
+            let scales = by.scales[unit * ROW_UNIT..][..ROW_UNIT].as_ptr();
+            for (t, dots) in dots.iter().enumerate() {
+                let sums = sums[(t * product.units + unit) * ROW_UNIT..][..ROW_UNIT].as_mut_ptr();
+                accumulate(dots[0], scales, by.x_scales[t], sums);
+                accumulate(dots[1], scales.add(8), by.x_scales[t], sums.add(8));
             }
         }
     }

@@ -14,14 +14,15 @@ use std::ops::Range;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::Form;
-use super::tile::{AHEAD, Ops, Product, Tile, UNIT, Vectors};
+use super::tile::{AHEAD, Factors, Ops, Product, Tile, UNIT};
 use decode::{Decode, Extract, Free, Halves, Plain, Small, halves_shift, offset};
 
 pub(super) const OPS: Ops = Ops {
     dot,
-    few: Some(few),
+    few: 4,
     decode,
     offset,
+    together: 4,
     multiply,
     scales,
     peak,
@@ -41,170 +42,113 @@ macro_rules! with_decode {
     };
 }
 
+/// `sums = fma(dots, scales · x_scale, sums)` of 16 rows.
+///
+/// # Safety
+/// The processor has AVX-512; there are 16 scales and 16 sums.
+#[inline(always)]
+unsafe fn accumulate(dots: __m512i, scales: *const f32, x_scale: f32, sums: *mut f32) {
+    // SAFETY: the caller promises all of it.
+    unsafe {
+        let scale = _mm512_mul_ps(_mm512_loadu_ps(scales), _mm512_set1_ps(x_scale));
+        let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, _mm512_loadu_ps(sums));
+        _mm512_storeu_ps(sums, sum);
+    }
+}
+
 /// See [`Ops::dot`].
 ///
 /// # Safety
 /// The processor has AVX-512 VBMI and VNNI.
-unsafe fn dot(tile: &Tile<'_>, units: Range<usize>, x: &[i8], sum: i32, out: &mut [f32]) {
-    tile.check_dot(&units, x, out);
+unsafe fn dot(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>, sums: &mut [f32]) {
+    tile.check_dot(&units, by, sums);
     // SAFETY: the caller promises the processor; the lengths are checked.
-    unsafe { with_decode!(tile.lookup, dot_with(tile, units, x, sum, out)) }
+    unsafe { with_decode!(tile.lookup, dot_with(tile, units, by, sums)) }
 }
 
+/// # Safety
+/// As [`dot`], whose arguments are checked.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
 unsafe fn dot_with<D: Decode>(
     tile: &Tile<'_>,
     units: Range<usize>,
-    x: &[i8],
-    sum: i32,
-    out: &mut [f32],
-) {
-    // SAFETY: the features are those of this function.
-    let (extract, table) = unsafe { (Extract::new(tile.lookup), D::new(tile.lookup)) };
-    let start = -i32::from(D::OFFSET) * sum;
-    let mut unit = units.start;
-    while unit < units.end {
-        let out = out[(unit - units.start) * ROW_UNIT..].as_mut_ptr();
-        // SAFETY: the units are inside the tile, `out` has 16 values for each, `x` 4 per block.
-        unsafe {
-            unit += match units.end - unit {
-                16.. => dot_units::<D, 16>(tile, unit, extract, table, x, start, out),
-                8.. => dot_units::<D, 8>(tile, unit, extract, table, x, start, out),
-                4.. => dot_units::<D, 4>(tile, unit, extract, table, x, start, out),
-                2.. => dot_units::<D, 2>(tile, unit, extract, table, x, start, out),
-                _ => dot_units::<D, 1>(tile, unit, extract, table, x, start, out),
-            };
-        }
-    }
-}
-
-/// Dot products of `U` units; returns `U`.
-///
-/// # Safety
-/// The processor has AVX-512 VBMI and VNNI; the tile has units `unit..unit + U`, `x` has 4 values per
-/// block, `out` room for 16 values per unit.
-#[inline(always)]
-unsafe fn dot_units<D: Decode, const U: usize>(
-    tile: &Tile<'_>,
-    unit: usize,
-    extract: Extract,
-    table: D,
-    x: &[i8],
-    start: i32,
-    out: *mut f32,
-) -> usize {
-    let step = tile.lookup.unit_bytes();
-    // SAFETY: `Tile::unit` says that all these loads are in bounds; the rest is promised.
-    unsafe {
-        let mut sums = [_mm512_set1_epi32(start); U];
-        let mut block = tile.unit(unit);
-        for x in x.as_chunks::<BLOCK_COLS>().0 {
-            let x = _mm512_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)));
-            let mut codes = block;
-            let ahead = block.wrapping_add(AHEAD);
-            for line in (0..U * step).step_by(64) {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
-            }
-            for sum in &mut sums {
-                let levels = table.levels(extract.windows(codes));
-                *sum = _mm512_dpbusd_epi32(*sum, levels, x);
-                codes = codes.wrapping_add(step);
-            }
-            block = block.wrapping_add(tile.block_bytes());
-        }
-        for (i, sum) in sums.into_iter().enumerate() {
-            _mm512_storeu_ps(out.add(i * ROW_UNIT), _mm512_cvtepi32_ps(sum));
-        }
-    }
-    U
-}
-
-/// See [`Ops::few`].
-///
-/// # Safety
-/// The processor has AVX-512 VBMI and VNNI.
-unsafe fn few(tile: &Tile<'_>, units: Range<usize>, vectors: &Vectors<'_>, out: &mut [f32]) {
-    tile.check_few(&units, vectors, out);
-    // SAFETY: the caller promises the processor; the lengths are checked.
-    unsafe { with_decode!(tile.lookup, few_with(tile, units, vectors, out)) }
-}
-
-/// # Safety
-/// As [`few`], whose arguments are checked.
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
-unsafe fn few_with<D: Decode>(
-    tile: &Tile<'_>,
-    units: Range<usize>,
-    vectors: &Vectors<'_>,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
     // SAFETY: the features are those of this function; the rest is promised. `T` is at least the number of
     // vectors, and `U · T` sums, `T` values and the tables fit the registers.
     unsafe {
-        match vectors.sums.len() {
-            1 | 2 => few_vectors::<D, 2, 8>(tile, units, vectors, out),
-            3 => few_vectors::<D, 3, 4>(tile, units, vectors, out),
-            _ => few_vectors::<D, 4, 4>(tile, units, vectors, out),
+        match by.x_sums.len() {
+            1 => dot_vectors::<D, 1, 16>(tile, units, by, sums),
+            2 => dot_vectors::<D, 2, 8>(tile, units, by, sums),
+            3 => dot_vectors::<D, 3, 4>(tile, units, by, sums),
+            _ => dot_vectors::<D, 4, 4>(tile, units, by, sums),
         }
     }
 }
 
-/// Dot products with at most `T` vectors, `U` units at a time.
+/// Dot products with at most `T` vectors, `U` units at a time and then fewer.
 ///
 /// # Safety
-/// As [`few`], whose arguments are checked; `T` is at least the number of vectors.
+/// As [`dot`], whose arguments are checked; `T` is at least the number of vectors.
 #[inline(always)]
-unsafe fn few_vectors<D: Decode, const T: usize, const U: usize>(
+unsafe fn dot_vectors<D: Decode, const T: usize, const U: usize>(
     tile: &Tile<'_>,
     units: Range<usize>,
-    vectors: &Vectors<'_>,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
     // SAFETY: the caller promises the features.
     let (extract, table) = unsafe { (Extract::new(tile.lookup), D::new(tile.lookup)) };
     let all = units.len();
     let mut unit = units.start;
     while unit < units.end {
-        let out = &mut out[(unit - units.start) * ROW_UNIT..];
-        // SAFETY: the units are inside the tile; `out` begins at the first of them.
+        let done = unit - units.start;
+        // SAFETY: the units are inside the tile, and `done` of `all` have been done.
         unsafe {
             unit += match units.end - unit {
                 left if left >= U => {
-                    few_units::<D, T, U>(tile, unit, extract, table, vectors, all, out)
+                    dot_units::<D, T, U>(tile, unit, extract, table, by, done, all, sums)
                 }
-                _ => few_units::<D, T, 1>(tile, unit, extract, table, vectors, all, out),
+                4.. if U > 4 => {
+                    dot_units::<D, T, 4>(tile, unit, extract, table, by, done, all, sums)
+                }
+                _ => dot_units::<D, T, 1>(tile, unit, extract, table, by, done, all, sums),
             };
         }
     }
 }
 
-/// Dot products of `U` units with at most `T` vectors; those of a vector lie `all` units after those of
-/// the one before. Returns `U`.
+/// Dot products of `U` units with at most `T` vectors; `done` of `all` units lie before them in the scales and in the sums of
+/// each vector. Returns `U`.
 ///
 /// # Safety
-/// The processor has AVX-512 VBMI and VNNI; the tile has units `unit..unit + U`; `vectors` fits it and has at most `T`.
+/// The processor has AVX-512 VBMI and VNNI; the tile has units `unit..unit + U`; `by` fits it and has at most `T` vectors.
 #[inline(always)]
-unsafe fn few_units<D: Decode, const T: usize, const U: usize>(
+#[expect(clippy::too_many_arguments, reason = "a part of a loop")]
+unsafe fn dot_units<D: Decode, const T: usize, const U: usize>(
     tile: &Tile<'_>,
     unit: usize,
     extract: Extract,
     table: D,
-    vectors: &Vectors<'_>,
+    by: &Factors<'_>,
+    done: usize,
     all: usize,
-    out: &mut [f32],
+    sums: &mut [f32],
 ) -> usize {
     let step = tile.lookup.unit_bytes();
-    let count = vectors.sums.len();
+    let count = by.x_sums.len();
     // SAFETY: `Tile::unit` says that all loads of codes are in bounds; vectors beyond the last one are
-    // read as the last one, which has 4 values per block.
+    // read as the last one, which has 4 values per block; there are 16 scales and sums for each unit.
     unsafe {
-        let mut sums = [[_mm512_setzero_si512(); U]; T];
-        let mut x = [vectors.x.as_ptr(); T];
-        for (t, (sums, x)) in sums.iter_mut().zip(&mut x).enumerate() {
+        let mut start = [_mm512_setzero_si512(); T];
+        let mut x = [by.x.as_ptr(); T];
+        for (t, (start, x)) in start.iter_mut().zip(&mut x).enumerate() {
             let t = t.min(count - 1);
-            *sums = [_mm512_set1_epi32(-i32::from(D::OFFSET) * vectors.sums[t]); U];
-            *x = vectors.x.as_ptr().add(t * vectors.stride);
+            *start = _mm512_set1_epi32(-i32::from(D::OFFSET) * by.x_sums[t]);
+            *x = by.x.as_ptr().add(t * by.stride);
         }
+        let mut dots = [start; U];
         let mut block = tile.unit(unit);
         for b in 0..tile.blocks() {
             let ahead = block.wrapping_add(AHEAD);
@@ -213,18 +157,22 @@ unsafe fn few_units<D: Decode, const T: usize, const U: usize>(
             }
             let x =
                 x.map(|x| _mm512_set1_epi32(x.add(b * BLOCK_COLS).cast::<i32>().read_unaligned()));
-            for u in 0..U {
-                let levels = table.levels(extract.windows(block.wrapping_add(u * step)));
-                for (sums, x) in sums.iter_mut().zip(x) {
-                    sums[u] = _mm512_dpbusd_epi32(sums[u], levels, x);
+            let mut codes = block;
+            for dots in &mut dots {
+                let levels = table.levels(extract.windows(codes));
+                for (dots, x) in dots.iter_mut().zip(x) {
+                    *dots = _mm512_dpbusd_epi32(*dots, levels, x);
                 }
+                codes = codes.wrapping_add(step);
             }
             block = block.wrapping_add(tile.block_bytes());
         }
-        for (t, sums) in sums.iter().take(count).enumerate() {
-            for (u, &sum) in sums.iter().enumerate() {
-                let out = &mut out[(t * all + u) * ROW_UNIT..][..ROW_UNIT];
-                _mm512_storeu_ps(out.as_mut_ptr(), _mm512_cvtepi32_ps(sum));
+        let scales = by.scales[done * ROW_UNIT..][..U * ROW_UNIT].as_ptr();
+        for (t, &x_scale) in by.x_scales.iter().enumerate().take(T) {
+            let sums = sums[(t * all + done) * ROW_UNIT..][..U * ROW_UNIT].as_mut_ptr();
+            for (u, dots) in dots.iter().enumerate() {
+                let (scales, sums) = (scales.add(u * ROW_UNIT), sums.add(u * ROW_UNIT));
+                accumulate(dots[t], scales, x_scale, sums);
             }
         }
     }
@@ -271,29 +219,29 @@ unsafe fn decode_with<D: Decode>(tile: &Tile<'_>, units: Range<usize>, out: &mut
 ///
 /// # Safety
 /// The processor has AVX-512 VNNI.
-unsafe fn multiply(product: &Product<'_>, out: &mut [f32]) {
-    product.check(out);
+unsafe fn multiply(product: &Product<'_>, sums: &mut [f32]) {
+    product.check(sums);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
-        match product.vectors.sums.len() {
-            1 => multiply_tokens::<1>(product, out),
-            2 => multiply_tokens::<2>(product, out),
-            3 => multiply_tokens::<3>(product, out),
-            _ => multiply_tokens::<4>(product, out),
+        match product.by.x_sums.len() {
+            1 => multiply_tokens::<1>(product, sums),
+            2 => multiply_tokens::<2>(product, sums),
+            3 => multiply_tokens::<3>(product, sums),
+            _ => multiply_tokens::<4>(product, sums),
         }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn multiply_tokens<const T: usize>(product: &Product<'_>, out: &mut [f32]) {
+unsafe fn multiply_tokens<const T: usize>(product: &Product<'_>, sums: &mut [f32]) {
     let mut unit = 0;
     while unit < product.units {
-        // SAFETY: the lengths of `product` and `out` are checked; the units exist.
+        // SAFETY: the lengths of `product` and `sums` are checked; the units exist.
         unsafe {
             unit += match product.units - unit {
-                4.. => multiply_block::<T, 4>(product, unit, out),
-                2.. => multiply_block::<T, 2>(product, unit, out),
-                _ => multiply_block::<T, 1>(product, unit, out),
+                4.. => multiply_block::<T, 4>(product, unit, sums),
+                2.. => multiply_block::<T, 2>(product, unit, sums),
+                _ => multiply_block::<T, 1>(product, unit, sums),
             };
         }
     }
@@ -302,21 +250,21 @@ unsafe fn multiply_tokens<const T: usize>(product: &Product<'_>, out: &mut [f32]
 /// Products of `U` units with `T` vectors; returns `U`.
 ///
 /// # Safety
-/// The processor has AVX-512 VNNI; `product` and `out` are checked and have units `unit..unit + U`
+/// The processor has AVX-512 VNNI; `product` and `sums` are checked and have units `unit..unit + U`
 /// and `T` vectors.
 #[inline(always)]
 unsafe fn multiply_block<const T: usize, const U: usize>(
     product: &Product<'_>,
     unit: usize,
-    out: &mut [f32],
+    sums: &mut [f32],
 ) -> usize {
     let offset = i32::from(offset(product.lookup));
-    let stride = product.blocks * UNIT;
+    let (stride, by) = (product.blocks * UNIT, &product.by);
     // SAFETY: as promised by the caller; `Product::check` has the lengths.
     unsafe {
-        let mut sums = [[_mm512_setzero_si512(); U]; T];
-        for (sums, sum) in sums.iter_mut().zip(product.vectors.sums) {
-            *sums = [_mm512_set1_epi32(-offset * sum); U];
+        let mut dots = [[_mm512_setzero_si512(); U]; T];
+        for (dots, sum) in dots.iter_mut().zip(by.x_sums) {
+            *dots = [_mm512_set1_epi32(-offset * sum); U];
         }
         let levels = product.levels.as_ptr().add(unit * stride);
         for b in 0..product.blocks {
@@ -324,22 +272,19 @@ unsafe fn multiply_block<const T: usize, const U: usize>(
             for (u, rows) in rows.iter_mut().enumerate() {
                 *rows = _mm512_loadu_si512(levels.add(u * stride + b * UNIT).cast());
             }
-            for (t, sums) in sums.iter_mut().enumerate() {
-                let x = product
-                    .vectors
-                    .x
-                    .as_ptr()
-                    .add(t * product.vectors.stride + b * BLOCK_COLS);
+            for (t, dots) in dots.iter_mut().enumerate() {
+                let x = by.x.as_ptr().add(t * by.stride + b * BLOCK_COLS);
                 let x = _mm512_set1_epi32(x.cast::<i32>().read_unaligned());
-                for (sum, rows) in sums.iter_mut().zip(rows) {
-                    *sum = _mm512_dpbusd_epi32(*sum, rows, x);
+                for (dots, rows) in dots.iter_mut().zip(rows) {
+                    *dots = _mm512_dpbusd_epi32(*dots, rows, x);
                 }
             }
         }
-        for (t, sums) in sums.iter().enumerate() {
-            for (u, &sum) in sums.iter().enumerate() {
+        for (t, dots) in dots.iter().enumerate() {
+            for (u, &dots) in dots.iter().enumerate() {
+                let scales = by.scales.as_ptr().add((unit + u) * ROW_UNIT);
                 let to = (t * product.units + unit + u) * ROW_UNIT;
-                _mm512_storeu_ps(out.as_mut_ptr().add(to), _mm512_cvtepi32_ps(sum));
+                accumulate(dots, scales, by.x_scales[t], sums.as_mut_ptr().add(to));
             }
         }
     }

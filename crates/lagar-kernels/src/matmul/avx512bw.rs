@@ -16,15 +16,16 @@ use std::ops::Range;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT, TILE_ROWS};
 
 use super::lookup::{FREE_OFFSET, Form, Lookup, SPLIT_OFFSET};
-use super::tile::{AHEAD, Ops, Product, Tile, UNIT, Vectors};
+use super::tile::{AHEAD, Factors, Ops, Product, Tile, UNIT};
 use decode::{Bytes, Free, Halves, Nibble, Plain, Spread, Whole};
 use straight::{Codebook, FourBits, TwoBits};
 
 pub(super) const OPS: Ops = Ops {
     dot: dot::<false>,
-    few: Some(few::<false>),
+    few: 4,
     decode: decode::<false>,
     offset: offset::<false>,
+    together: 4,
     multiply: multiply::<false>,
     peak,
     // They need no more than BW.
@@ -34,7 +35,6 @@ pub(super) const OPS: Ops = Ops {
 /// With AVX-512 VNNI.
 pub(super) const OPS_VNNI: Ops = Ops {
     dot: dot::<true>,
-    few: Some(few::<true>),
     decode: decode::<true>,
     offset: offset::<true>,
     multiply: multiply::<true>,
@@ -173,14 +173,18 @@ unsafe fn start<const VNNI: bool>(split: bool, x: &[i8], sum: i32) -> i32 {
     }
 }
 
-/// Stores a unit's sums, which are dot products.
+/// `sums = fma(dots, scales · x_scale, sums)` of 16 rows.
 ///
 /// # Safety
-/// The processor has AVX-512; there is room for 16 values.
+/// The processor has AVX-512; there are 16 scales and 16 sums.
 #[inline(always)]
-unsafe fn store(sums: __m512i, out: *mut f32) {
-    // SAFETY: the caller promises both.
-    unsafe { _mm512_storeu_ps(out, _mm512_cvtepi32_ps(sums)) }
+unsafe fn accumulate(dots: __m512i, scales: *const f32, x_scale: f32, sums: *mut f32) {
+    // SAFETY: the caller promises all of it.
+    unsafe {
+        let scale = _mm512_mul_ps(_mm512_loadu_ps(scales), _mm512_set1_ps(x_scale));
+        let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, _mm512_loadu_ps(sums));
+        _mm512_storeu_ps(sums, sum);
+    }
 }
 
 /// Units of a whole tile.
@@ -228,45 +232,20 @@ impl<'a> Source<'a> {
 unsafe fn dot<const VNNI: bool>(
     tile: &Tile<'_>,
     units: Range<usize>,
-    x: &[i8],
-    sum: i32,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
-    tile.check_dot(&units, x, out);
-    let vectors = Vectors {
-        x,
-        stride: 0,
-        sums: &[sum],
-    };
+    tile.check_dot(&units, by, sums);
     // SAFETY: the caller promises the processor; the lengths are checked.
-    unsafe {
-        with_steps!(tile.lookup, products<VNNI>(Source::of(tile, &units), &vectors, out));
-    }
-}
-
-/// See [`Ops::few`].
-///
-/// # Safety
-/// The processor has AVX-512 BW, and VNNI with `VNNI`.
-unsafe fn few<const VNNI: bool>(
-    tile: &Tile<'_>,
-    units: Range<usize>,
-    vectors: &Vectors<'_>,
-    out: &mut [f32],
-) {
-    tile.check_few(&units, vectors, out);
-    // SAFETY: the caller promises the processor; the lengths are checked.
-    unsafe {
-        with_steps!(tile.lookup, products<VNNI>(Source::of(tile, &units), vectors, out));
-    }
+    unsafe { with_steps!(tile.lookup, products<VNNI>(Source::of(tile, &units), by, sums)) }
 }
 
 /// See [`Ops::multiply`].
 ///
 /// # Safety
 /// The processor has AVX-512 BW, and VNNI with `VNNI`.
-unsafe fn multiply<const VNNI: bool>(product: &Product<'_>, out: &mut [f32]) {
-    product.check(out);
+unsafe fn multiply<const VNNI: bool>(product: &Product<'_>, sums: &mut [f32]) {
+    product.check(sums);
     let source = Source {
         lookup: product.lookup,
         first: product.levels.as_ptr(),
@@ -275,12 +254,12 @@ unsafe fn multiply<const VNNI: bool>(product: &Product<'_>, out: &mut [f32]) {
         units: product.units,
         blocks: product.blocks,
     };
-    let vectors = &product.vectors;
+    let by = &product.by;
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
         match product.lookup.form {
-            Form::Split => products::<Decoded<true>, 1, VNNI>(source, vectors, out),
-            _ => products::<Decoded<false>, 1, VNNI>(source, vectors, out),
+            Form::Split => products::<Decoded<true>, 1, VNNI>(source, by, sums),
+            _ => products::<Decoded<false>, 1, VNNI>(source, by, sums),
         }
     }
 }
@@ -310,20 +289,20 @@ impl<const SPLIT: bool> Steps<1> for Decoded<SPLIT> {
     }
 }
 
-/// Dot products of units with 1 to 4 vectors, `vectors × rows`.
+/// Adds the scaled dot products of units with 1 to 4 vectors to `vectors × rows` sums.
 ///
 /// # Safety
-/// The processor has AVX-512 BW, and VNNI with `VNNI`; `source` has its units, `vectors` fits it and `out` them.
+/// The processor has AVX-512 BW, and VNNI with `VNNI`; `source` has its units, `by` fits it and `sums` them.
 unsafe fn products<S: Steps<N>, const N: usize, const VNNI: bool>(
     source: Source<'_>,
-    vectors: &Vectors<'_>,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
     // SAFETY: the caller promises all of it.
     unsafe {
         match VNNI {
-            true => products_vnni::<S, N>(source, vectors, out),
-            false => products_bw::<S, N>(source, vectors, out),
+            true => products_vnni::<S, N>(source, by, sums),
+            false => products_bw::<S, N>(source, by, sums),
         }
     }
 }
@@ -333,11 +312,11 @@ unsafe fn products<S: Steps<N>, const N: usize, const VNNI: bool>(
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn products_bw<S: Steps<N>, const N: usize>(
     source: Source<'_>,
-    vectors: &Vectors<'_>,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
     // SAFETY: the caller promises all of it.
-    unsafe { products_with::<S, N, false>(source, vectors, out) }
+    unsafe { products_with::<S, N, false>(source, by, sums) }
 }
 
 /// # Safety
@@ -345,11 +324,11 @@ unsafe fn products_bw<S: Steps<N>, const N: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn products_vnni<S: Steps<N>, const N: usize>(
     source: Source<'_>,
-    vectors: &Vectors<'_>,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
     // SAFETY: the caller promises all of it.
-    unsafe { products_with::<S, N, true>(source, vectors, out) }
+    unsafe { products_with::<S, N, true>(source, by, sums) }
 }
 
 /// # Safety
@@ -357,18 +336,18 @@ unsafe fn products_vnni<S: Steps<N>, const N: usize>(
 #[inline(always)]
 unsafe fn products_with<S: Steps<N>, const N: usize, const VNNI: bool>(
     source: Source<'_>,
-    vectors: &Vectors<'_>,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
-    // SAFETY: the caller promises all of it. The sums of all vectors, tables and what a step holds fit the registers.
+    // SAFETY: the caller promises all of it. The dot products, tables and what a step holds fit the registers.
     unsafe {
-        match vectors.sums.len() {
-            // More steps at 2 bits are not unrolled, and then sums go through memory.
-            1 if N == 4 => all_units::<S, N, 1, 4, VNNI>(source, vectors, out),
-            1 => all_units::<S, N, 1, 8, VNNI>(source, vectors, out),
-            2 => all_units::<S, N, 2, 4, VNNI>(source, vectors, out),
-            3 => all_units::<S, N, 3, 4, VNNI>(source, vectors, out),
-            _ => all_units::<S, N, 4, 4, VNNI>(source, vectors, out),
+        match by.x_sums.len() {
+            // More steps at 2 bits are not unrolled, and then dot products go through memory.
+            1 if N == 4 => all_units::<S, N, 1, 4, VNNI>(source, by, sums),
+            1 => all_units::<S, N, 1, 8, VNNI>(source, by, sums),
+            2 => all_units::<S, N, 2, 4, VNNI>(source, by, sums),
+            3 => all_units::<S, N, 3, 4, VNNI>(source, by, sums),
+            _ => all_units::<S, N, 4, 4, VNNI>(source, by, sums),
         }
     }
 }
@@ -386,8 +365,8 @@ unsafe fn all_units<
     const VNNI: bool,
 >(
     source: Source<'_>,
-    vectors: &Vectors<'_>,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
     let columns = source.blocks * BLOCK_COLS;
     let mut unit = 0;
@@ -396,15 +375,15 @@ unsafe fn all_units<
         let steps = S::new::<VNNI>(source.lookup);
         let mut starts = [0; T];
         for (t, starts) in starts.iter_mut().enumerate() {
-            let x = &vectors.x[t * vectors.stride..][..columns];
-            *starts = start::<VNNI>(S::SPLIT, x, vectors.sums[t]);
+            let x = &by.x[t * by.stride..][..columns];
+            *starts = start::<VNNI>(S::SPLIT, x, by.x_sums[t]);
         }
         while U > N && source.units - unit >= U {
-            units::<S, N, T, U, VNNI>(source, unit, steps, vectors, starts, out.as_mut_ptr());
+            units::<S, N, T, U, VNNI>(source, unit, steps, by, starts, sums.as_mut_ptr());
             unit += U;
         }
         while unit < source.units {
-            units::<S, N, T, N, VNNI>(source, unit, steps, vectors, starts, out.as_mut_ptr());
+            units::<S, N, T, N, VNNI>(source, unit, steps, by, starts, sums.as_mut_ptr());
             unit += N;
         }
     }
@@ -413,29 +392,29 @@ unsafe fn all_units<
 /// Dot products of `U` units from `unit` on, as far as they exist, with `T` vectors.
 ///
 /// # Safety
-/// As [`all_units`], `out` being checked; the source has unit `unit`, and all of them if `U > N`.
+/// As [`all_units`], the lengths being checked; the source has unit `unit`, and all of them if `U > N`.
 #[inline(always)]
 unsafe fn units<S: Steps<N>, const N: usize, const T: usize, const U: usize, const VNNI: bool>(
     source: Source<'_>,
     unit: usize,
     steps: S,
-    vectors: &Vectors<'_>,
+    by: &Factors<'_>,
     starts: [i32; T],
-    out: *mut f32,
+    sums: *mut f32,
 ) {
     let step_bytes = N * source.unit_bytes;
-    // SAFETY: the caller promises the processor, the units, 4 values of each vector per block, and room for 16 values of each unit.
+    // SAFETY: the caller promises the processor, the units, 4 values of each vector per block, and 16 scales and sums of each unit.
     unsafe {
-        let mut sums = [[_mm512_setzero_si512(); U]; T];
-        for (sums, start) in sums.iter_mut().zip(starts) {
-            *sums = [_mm512_set1_epi32(start); U];
+        let mut dots = [[_mm512_setzero_si512(); U]; T];
+        for (dots, start) in dots.iter_mut().zip(starts) {
+            *dots = [_mm512_set1_epi32(start); U];
         }
         let mut block = source.first.add(unit * source.unit_bytes);
         for b in 0..source.blocks {
-            let x = vectors.x.as_ptr().add(b * BLOCK_COLS);
+            let x = by.x.as_ptr().add(b * BLOCK_COLS);
             let mut values = [Values::new(x); T];
             for (t, values) in values.iter_mut().enumerate().skip(1) {
-                *values = Values::new(x.add(t * vectors.stride));
+                *values = Values::new(x.add(t * by.stride));
             }
             let mut codes = block;
             for step in 0..U / N {
@@ -443,21 +422,23 @@ unsafe fn units<S: Steps<N>, const N: usize, const T: usize, const U: usize, con
                     ask_ahead::<U>(codes);
                 }
                 let levels = steps.levels(codes);
-                for (sums, values) in sums.iter_mut().zip(values) {
-                    for (sum, levels) in sums[step * N..][..N].iter_mut().zip(levels) {
-                        *sum = add::<VNNI>(S::SPLIT, *sum, levels, values);
+                for (dots, values) in dots.iter_mut().zip(values) {
+                    for (dots, levels) in dots[step * N..][..N].iter_mut().zip(levels) {
+                        *dots = add::<VNNI>(S::SPLIT, *dots, levels, values);
                     }
                 }
                 codes = codes.wrapping_add(step_bytes);
             }
             block = block.wrapping_add(source.block_bytes);
         }
-        for (t, sums) in sums.iter().enumerate() {
-            for (step, sums) in sums.as_chunks::<N>().0.iter().enumerate() {
-                for (i, sums) in S::ascending(*sums).into_iter().enumerate() {
+        for (t, dots) in dots.iter().enumerate() {
+            for (step, dots) in dots.as_chunks::<N>().0.iter().enumerate() {
+                for (i, dots) in S::ascending(*dots).into_iter().enumerate() {
                     let unit = unit + step * N + i;
                     if U > N || unit < source.units {
-                        store(sums, out.add((t * source.units + unit) * ROW_UNIT));
+                        let scales = by.scales.as_ptr().add(unit * ROW_UNIT);
+                        let sums = sums.add((t * source.units + unit) * ROW_UNIT);
+                        accumulate(dots, scales, by.x_scales[t], sums);
                     }
                 }
             }

@@ -4,7 +4,7 @@ use lagar_codec::{BLOCK_COLS, GROUP, ROW_UNIT, TILE_ROWS};
 
 use super::int8::Scratch;
 use super::stage::WindowStage;
-use super::tasks::{Output, Task, finish};
+use super::tasks::{Finish, Output, Task};
 use super::tile::{Ops, UNIT};
 use crate::simd::{Kernel, Simd};
 
@@ -71,7 +71,13 @@ impl Kernel for Float32Task<'_> {
                 }
             }
         }
-        finish(stage, task, sums, &self.output);
+        let finish = Finish {
+            stage,
+            task,
+            sums,
+            output: self.output,
+        };
+        finish.run(s);
     }
 }
 

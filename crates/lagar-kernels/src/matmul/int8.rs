@@ -1,7 +1,7 @@
 //! Products of a stage with activations rounded to bytes.
 //!
 //! A task is a range of rows inside one tile row: for each column group it takes the exact integer dot
-//! products of its rows ([`super::tile::Ops`]) and adds them, scaled, to one f32 sum per row and vector,
+//! products of its rows and adds them, scaled, to one f32 sum per row and vector ([`super::tile::Ops`]),
 //! group after group. For one vector, and for a few where the instruction set has registers enough, the codes are multiplied
 //! as they are read; for more, a tile is decoded once into a buffer that stays in the cache and multiplied with a few vectors at a time.
 
@@ -11,9 +11,9 @@ use std::slice;
 use lagar_codec::{Activations, GROUP, ROW_UNIT, TILE_ROWS};
 
 use super::stage::WindowStage;
-use super::tasks::{Output, Task, finish};
-use super::tile::{Ops, Product, TOKENS, UNIT, Vectors};
-use crate::simd::{Kernel, Simd};
+use super::tasks::{Finish, Output, Task};
+use super::tile::{Factors, MOST, Ops, Product, UNIT};
+use crate::Isa;
 
 /// The product of one task's rows with vectors `vectors`.
 pub(super) struct Int8Task<'a> {
@@ -59,11 +59,9 @@ impl Scratch {
     }
 }
 
-impl Kernel for Int8Task<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+impl Int8Task<'_> {
+    /// Runs the task; `ops` are those of `isa`.
+    pub(super) fn run(self, isa: Isa) {
         let Self {
             ops,
             stage,
@@ -72,106 +70,78 @@ impl Kernel for Int8Task<'_> {
             ..
         } = self;
         let (rows, vectors) = (task.units.len() * ROW_UNIT, task.vectors.clone());
-        let few = ops.few.filter(|_| vectors.len() <= TOKENS);
-        let decoded = vectors.len() > 1 && few.is_none();
-        let room = if decoded { rows * GROUP } else { 0 };
+        let direct = vectors.len() <= ops.few;
+        let together = if direct { ops.few } else { ops.together };
+        let room = if direct { 0 } else { rows * GROUP };
         let (sums, levels) = self.scratch.take(vectors.len() * rows, room);
         let mut scales = Line([0.0; TILE_ROWS]);
         let scales = &mut scales.0[..rows];
-        let mut dots = Line([0.0; TOKENS * TILE_ROWS]);
-        let dots = &mut dots.0;
-        let groups = x.groups();
-        for g in 0..groups {
+        for g in 0..x.groups() {
             let Some(tile) = stage.tile(task.tile_row, g) else {
                 continue;
             };
-            let group = stage.layout().group(g);
             let codes = &stage.scales(task.tile_row, g)[task.rows()];
-            // SAFETY: these are the operations of the instruction set of `S`, which this processor
-            // has.
+            // SAFETY: these are the operations of an instruction set that this processor has.
             unsafe { (ops.scales)(codes, scales) };
-            let scale = |v: usize| x.scale[v * groups + g];
-            let sum = |v: usize| x.sum[v * groups + g];
-            if vectors.len() == 1 {
-                let v = vectors.start;
-                let x = &x.q[v * x.padded_width..][group.range()];
+            let levels =
+                &mut levels[..task.units.len() * tile.blocks() * UNIT * usize::from(!direct)];
+            if !direct {
                 // SAFETY: as above.
-                unsafe { (ops.dot)(&tile, task.units.clone(), x, sum(v), &mut dots[..rows]) };
-                accumulate(s, &dots[..rows], scales, scale(v), sums);
-                continue;
+                unsafe { (ops.decode)(&tile, task.units.clone(), levels) };
             }
-            let mut x_sums = [0; TOKENS];
-            if let Some(few) = few {
-                let dots = &mut dots[..vectors.len() * rows];
-                let part = part(x, g, vectors.clone(), &mut x_sums);
-                // SAFETY: as above.
-                unsafe { few(&tile, task.units.clone(), &part, dots) };
-                accumulate_all(s, dots, scales, |t| scale(vectors.start + t), sums);
-                continue;
-            }
-            let levels = &mut levels[..task.units.len() * tile.blocks() * UNIT];
-            // SAFETY: as above.
-            unsafe { (ops.decode)(&tile, task.units.clone(), levels) };
-            let chunks = vectors.clone().step_by(TOKENS);
-            for (first, sums) in chunks.zip(sums.chunks_mut(TOKENS * rows)) {
-                let tokens = sums.len() / rows;
+            let chunks = vectors.clone().step_by(together);
+            for (first, sums) in chunks.zip(sums.chunks_mut(together * rows)) {
+                let own = Own::of(x, g, first..first + sums.len() / rows);
+                let by = Factors {
+                    x: &x.q[first * x.padded_width + g * GROUP..],
+                    stride: x.padded_width,
+                    x_sums: &own.sums[..own.count],
+                    x_scales: &own.scales[..own.count],
+                    scales,
+                };
+                if direct {
+                    // SAFETY: as above.
+                    unsafe { (ops.dot)(&tile, task.units.clone(), &by, sums) };
+                    continue;
+                }
                 let product = Product {
                     lookup: stage.lookup(),
                     levels,
                     units: task.units.len(),
                     blocks: tile.blocks(),
-                    vectors: part(x, g, first..first + tokens, &mut x_sums),
+                    by,
                 };
-                let dots = &mut dots[..tokens * rows];
                 // SAFETY: as above.
-                unsafe { (ops.multiply)(&product, dots) };
-                accumulate_all(s, dots, scales, |t| scale(first + t), sums);
+                unsafe { (ops.multiply)(&product, sums) };
             }
         }
-        finish(stage, task, sums, &self.output);
+        isa.dispatch(Finish {
+            stage,
+            task,
+            sums,
+            output: self.output,
+        });
     }
 }
 
-/// The part of some vectors in group `g`; `sums` is room for their sums.
-fn part<'a>(
-    x: &'a Activations,
-    g: usize,
-    vectors: Range<usize>,
-    sums: &'a mut [i32; TOKENS],
-) -> Vectors<'a> {
-    for (sum, v) in sums.iter_mut().zip(vectors.clone()) {
-        *sum = x.sum[v * x.groups() + g];
-    }
-    Vectors {
-        x: &x.q[vectors.start * x.padded_width + g * GROUP..],
-        stride: x.padded_width,
-        sums: &sums[..vectors.len()],
-    }
+/// What belongs to a few vectors each in one group.
+struct Own {
+    count: usize,
+    sums: [i32; MOST],
+    scales: [f32; MOST],
 }
 
-/// [`accumulate`] for several vectors, one after the other in `dots` and `sums`; `x_scale(t)` is that of the `t`th.
-#[inline(always)]
-fn accumulate_all<S: Simd>(
-    s: S,
-    dots: &[f32],
-    scales: &[f32],
-    x_scale: impl Fn(usize) -> f32,
-    sums: &mut [f32],
-) {
-    let rows = scales.len();
-    let vectors = dots.chunks_exact(rows).zip(sums.chunks_exact_mut(rows));
-    for (t, (dots, sums)) in vectors.enumerate() {
-        accumulate(s, dots, scales, x_scale(t), sums);
-    }
-}
-
-/// `sums = fma(dots, scales · x_scale, sums)`.
-#[inline(always)]
-fn accumulate<S: Simd>(s: S, dots: &[f32], scales: &[f32], x_scale: f32, sums: &mut [f32]) {
-    let x_scale = s.splat(x_scale);
-    let dots = dots.as_chunks().0.iter().zip(scales.as_chunks().0);
-    for ((dots, scales), sums) in dots.zip(sums.as_chunks_mut().0) {
-        let scale = s.mul(s.load(scales), x_scale);
-        s.store(s.fma(s.load(dots), scale, s.load(sums)), sums);
+impl Own {
+    fn of(x: &Activations, g: usize, vectors: Range<usize>) -> Self {
+        let mut own = Self {
+            count: vectors.len(),
+            sums: [0; MOST],
+            scales: [0.0; MOST],
+        };
+        let groups = x.groups();
+        for (i, v) in vectors.enumerate() {
+            (own.sums[i], own.scales[i]) = (x.sum[v * groups + g], x.scale[v * groups + g]);
+        }
+        own
     }
 }

@@ -11,8 +11,8 @@
 //! [`Cpu::predict_rows`] undoes the transform instead: it gives `Ŵ T`, chunk by chunk, to which
 //! [`Cpu::add_sparse`] adds what is sparse.
 //!
-//! Integer work, decoding windows and dot products, is written per instruction set
-//! ([`tile::Ops`]) and exact; float work is written once over [`crate::simd::Simd`].
+//! Work on bytes, decoding windows and dot products, is written per instruction set
+//! ([`tile::Ops`]); other float work is written once over [`crate::simd::Simd`].
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -90,14 +90,15 @@ impl Cpu {
         let (n, width, groups) = (x.n, x.padded_width, x.groups());
         assert!(x.q.len() == n * width && x.scale.len() == n * groups && x.sum.len() == n * groups);
         self.window_product(w, n, y, add, |ops, task, output, scratch| {
-            self.isa().dispatch(Int8Task {
+            Int8Task {
                 ops,
                 stage: w,
                 x,
                 task,
                 output,
                 scratch,
-            });
+            }
+            .run(self.isa());
         });
     }
 

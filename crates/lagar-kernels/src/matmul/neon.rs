@@ -1,10 +1,13 @@
-//! The integer kernels with NEON, with and without the int8 dot product.
+//! The integer kernels with NEON, with and without the int8 dot product and the int8 matrix product.
 //!
 //! A step handles 16 windows, 4 rows × 4 columns. Each 16-bit lane gets the two bytes that hold a
 //! window, a shift by lane brings it to the low byte, and `trn1` joins even and odd windows. Levels are
 //! signed bytes throughout.
 
 mod decode;
+mod few;
+mod i8mm;
+mod packed;
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -15,14 +18,22 @@ use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::Form;
 use super::portable;
-use super::tile::{Ops, Product, Tile, UNIT};
+use super::tile::{Factors, Ops, Product, Tile, UNIT};
 use decode::{Decode, Extract, Free, Halves, Nibble, Plain, STEP, shared};
+use few::few_with;
+use packed::Packed;
+
+/// Rows of a step.
+const STEP_ROWS: usize = STEP / BLOCK_COLS;
 
 pub(super) const OPS: Ops = Ops {
     dot: dot::<false>,
-    few: None,
+    // Without `sdot`, products take registers that the sums of 4 vectors do not leave: sums would go through memory, which
+    // takes more instructions than decoding first (bench/record/instructions-per-64-weights.md).
+    few: 1,
     decode,
     offset: |_| 0,
+    together: 4,
     multiply: multiply::<false>,
     // NEON has no look-up of 32-bit values.
     scales: portable::scales,
@@ -31,22 +42,29 @@ pub(super) const OPS: Ops = Ops {
 
 pub(super) const OPS_DOTPROD: Ops = Ops {
     dot: dot::<true>,
+    few: 4,
     multiply: multiply::<true>,
     peak: peak::<true>,
     ..OPS
 };
 
-/// Calls a function with the extraction and look-up that fit a table.
+pub(super) const OPS_I8MM: Ops = Ops {
+    multiply: i8mm::multiply,
+    peak: i8mm::peak,
+    ..OPS_DOTPROD
+};
+
+/// Calls a function with the extraction and look-up that fit a table, and with the constant in brackets if there is one.
 macro_rules! with_decode {
-    ($lookup:expr, $function:ident $arguments:tt) => {
+    ($lookup:expr, $function:ident[$($constant:ident)?]$arguments:tt) => {
         match ($lookup.form, shared($lookup.depth)) {
-            (Form::Plain, _) => $function::<Plain, true> $arguments,
-            (Form::Nibble, true) => $function::<Nibble, true> $arguments,
-            (Form::Nibble, false) => $function::<Nibble, false> $arguments,
-            (Form::Split, true) => $function::<Halves, true> $arguments,
-            (Form::Split, false) => $function::<Halves, false> $arguments,
-            (Form::Free, true) => $function::<Free, true> $arguments,
-            (Form::Free, false) => $function::<Free, false> $arguments,
+            (Form::Plain, _) => $function::<Plain, true $(, $constant)?> $arguments,
+            (Form::Nibble, true) => $function::<Nibble, true $(, $constant)?> $arguments,
+            (Form::Nibble, false) => $function::<Nibble, false $(, $constant)?> $arguments,
+            (Form::Split, true) => $function::<Halves, true $(, $constant)?> $arguments,
+            (Form::Split, false) => $function::<Halves, false $(, $constant)?> $arguments,
+            (Form::Free, true) => $function::<Free, true $(, $constant)?> $arguments,
+            (Form::Free, false) => $function::<Free, false $(, $constant)?> $arguments,
         }
     };
 }
@@ -82,6 +100,64 @@ unsafe fn add<const DOTPROD: bool>(sum: int32x4_t, levels: int8x16_t, x: int8x16
     }
 }
 
+/// [`add`] with 4 values of the `LANE`th vector in a register of [`Packed::in_blocks`].
+///
+/// # Safety
+/// As [`add`].
+#[inline(always)]
+unsafe fn add_lane<const LANE: i32, const DOTPROD: bool>(
+    sum: int32x4_t,
+    levels: int8x16_t,
+    x: int8x16_t,
+) -> int32x4_t {
+    if DOTPROD {
+        let mut sum = sum;
+        // SAFETY: as in `add`.
+        unsafe {
+            asm!(
+                ".arch_extension dotprod",
+                "sdot {sum:v}.4s, {levels:v}.16b, {x:v}.4b[{lane}]",
+                sum = inout(vreg) sum,
+                levels = in(vreg) levels,
+                x = in(vreg) x,
+                lane = const LANE,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        return sum;
+    }
+    // SAFETY: the caller promises NEON.
+    unsafe {
+        let x = vdupq_laneq_s32::<LANE>(vreinterpretq_s32_s8(x));
+        add::<false>(sum, levels, vreinterpretq_s8_s32(x))
+    }
+}
+
+/// [`add_lane`] for each of `T` vectors.
+///
+/// # Safety
+/// As [`add`].
+#[inline(always)]
+unsafe fn add_lanes<const T: usize, const DOTPROD: bool>(
+    sums: &mut [int32x4_t; T],
+    levels: int8x16_t,
+    x: int8x16_t,
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        sums[0] = add_lane::<0, DOTPROD>(sums[0], levels, x);
+        if T > 1 {
+            sums[1] = add_lane::<1, DOTPROD>(sums[1], levels, x);
+        }
+        if T > 2 {
+            sums[2] = add_lane::<2, DOTPROD>(sums[2], levels, x);
+        }
+        if T > 3 {
+            sums[3] = add_lane::<3, DOTPROD>(sums[3], levels, x);
+        }
+    }
+}
+
 /// 4 values, four times.
 ///
 /// # Safety
@@ -92,6 +168,23 @@ unsafe fn four(x: *const i8) -> int8x16_t {
     unsafe { vreinterpretq_s8_s32(vdupq_n_s32(x.cast::<i32>().read_unaligned())) }
 }
 
+/// `sums = fma(dots, scales · x_scale, sums)` of 4 rows, `row` to `row + 3`, with vector `t`.
+///
+/// # Safety
+/// The processor has NEON; `by` has that row and vector, and `sums` is vectors × rows.
+#[inline(always)]
+unsafe fn accumulate(dots: int32x4_t, t: usize, row: usize, by: &Factors<'_>, sums: &mut [f32]) {
+    let rows = by.scales.len();
+    let at = t * rows + row;
+    debug_assert!(row + STEP_ROWS <= rows && at + STEP_ROWS <= sums.len());
+    // SAFETY: the caller promises NEON and the 4 values of each.
+    unsafe {
+        let scale = vmulq_n_f32(vld1q_f32(by.scales.as_ptr().add(row)), by.x_scales[t]);
+        let to = sums.as_mut_ptr().add(at);
+        vst1q_f32(to, vfmaq_f32(vld1q_f32(to), vcvtq_f32_s32(dots), scale));
+    }
+}
+
 /// See [`Ops::dot`].
 ///
 /// # Safety
@@ -99,70 +192,47 @@ unsafe fn four(x: *const i8) -> int8x16_t {
 unsafe fn dot<const DOTPROD: bool>(
     tile: &Tile<'_>,
     units: Range<usize>,
-    x: &[i8],
-    _sum: i32,
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
-    tile.check_dot(&units, x, out);
+    tile.check_dot(&units, by, sums);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
-        if DOTPROD {
-            with_decode!(tile.lookup, dot_sdot(tile, units, x, out))
-        } else {
-            with_decode!(tile.lookup, dot_plain(tile, units, x, out))
+        match by.x_sums.len() {
+            1 => with_decode!(tile.lookup, dot_with[DOTPROD](tile, units, by, sums)),
+            _ => with_decode!(tile.lookup, few_with[](tile, units, by, sums)),
         }
     }
 }
 
-unsafe fn dot_sdot<D: Decode, const SHARED: bool>(
-    tile: &Tile<'_>,
-    units: Range<usize>,
-    x: &[i8],
-    out: &mut [f32],
-) {
-    // SAFETY: as promised by the caller.
-    unsafe { dot_with::<D, SHARED, true>(tile, units, x, out) }
-}
-
-unsafe fn dot_plain<D: Decode, const SHARED: bool>(
-    tile: &Tile<'_>,
-    units: Range<usize>,
-    x: &[i8],
-    out: &mut [f32],
-) {
-    // SAFETY: as promised by the caller.
-    unsafe { dot_with::<D, SHARED, false>(tile, units, x, out) }
-}
-
 /// # Safety
 /// As [`Ops::dot`], whose arguments are checked.
-#[inline(always)]
 unsafe fn dot_with<D: Decode, const SHARED: bool, const DOTPROD: bool>(
     tile: &Tile<'_>,
     units: Range<usize>,
-    x: &[i8],
-    out: &mut [f32],
+    by: &Factors<'_>,
+    sums: &mut [f32],
 ) {
     let step = tile.lookup.unit_bytes() / 4;
     // SAFETY: the caller promises NEON; `Tile::unit` says that 64 bytes are in bounds from each unit's
     // first, and 16 windows are read at most 48 bytes further on, 16 bytes each.
     unsafe {
         let (extract, table) = (Extract::<SHARED>::new(tile.lookup), D::new(tile.lookup));
-        let mut sums = [vdupq_n_s32(0); 64];
-        let sums = &mut sums[..4 * units.len()];
+        let mut dots = [vdupq_n_s32(0); 64];
+        let dots = &mut dots[..4 * units.len()];
         let mut block = tile.unit(units.start);
-        for x in x.as_chunks::<BLOCK_COLS>().0 {
+        for x in &by.x.as_chunks::<BLOCK_COLS>().0[..tile.blocks()] {
             let x = four(x.as_ptr());
             let mut codes = block;
-            for sum in sums.iter_mut() {
+            for dots in dots.iter_mut() {
                 let levels = table.levels(extract.windows(codes));
-                *sum = add::<DOTPROD>(*sum, levels, x);
+                *dots = add::<DOTPROD>(*dots, levels, x);
                 codes = codes.wrapping_add(step);
             }
             block = block.wrapping_add(tile.block_bytes());
         }
-        for (sum, out) in sums.iter().zip(out.as_chunks_mut::<4>().0) {
-            vst1q_f32(out.as_mut_ptr(), vcvtq_f32_s32(*sum));
+        for (step, &dots) in dots.iter().enumerate() {
+            accumulate(dots, 0, step * STEP_ROWS, by, sums);
         }
     }
 }
@@ -174,7 +244,7 @@ unsafe fn dot_with<D: Decode, const SHARED: bool, const DOTPROD: bool>(
 unsafe fn decode(tile: &Tile<'_>, units: Range<usize>, out: &mut [u8]) {
     tile.check_decode(&units, out);
     // SAFETY: the caller promises the processor; the lengths are checked.
-    unsafe { with_decode!(tile.lookup, decode_with(tile, units, out)) }
+    unsafe { with_decode!(tile.lookup, decode_with[](tile, units, out)) }
 }
 
 /// # Safety
@@ -190,12 +260,14 @@ unsafe fn decode_with<D: Decode, const SHARED: bool>(
         let (extract, table) = (Extract::<SHARED>::new(tile.lookup), D::new(tile.lookup));
         let mut block = tile.unit(units.start);
         for b in 0..tile.blocks() {
-            let mut codes = block;
-            for quarter in 0..4 * units.len() {
-                let levels = table.levels(extract.windows(codes));
-                let to = (quarter / 4 * tile.blocks() + b) * UNIT + quarter % 4 * STEP;
-                vst1q_s8(out.as_mut_ptr().add(to).cast(), levels);
-                codes = codes.wrapping_add(step);
+            let (mut codes, mut to) = (block, out.as_mut_ptr().wrapping_add(b * UNIT));
+            for _ in units.clone() {
+                for i in 0..UNIT / STEP {
+                    let levels = table.levels(extract.windows(codes));
+                    vst1q_s8(to.add(i * STEP).cast(), levels);
+                    codes = codes.wrapping_add(step);
+                }
+                to = to.wrapping_add(tile.blocks() * UNIT);
             }
             block = block.wrapping_add(tile.block_bytes());
         }
@@ -206,15 +278,15 @@ unsafe fn decode_with<D: Decode, const SHARED: bool>(
 ///
 /// # Safety
 /// The processor has NEON, and the int8 dot product if `DOTPROD` is set.
-unsafe fn multiply<const DOTPROD: bool>(product: &Product<'_>, out: &mut [f32]) {
-    product.check(out);
+unsafe fn multiply<const DOTPROD: bool>(product: &Product<'_>, sums: &mut [f32]) {
+    product.check(sums);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
-        match product.vectors.sums.len() {
-            1 => multiply_tokens::<1, DOTPROD>(product, out),
-            2 => multiply_tokens::<2, DOTPROD>(product, out),
-            3 => multiply_tokens::<3, DOTPROD>(product, out),
-            _ => multiply_tokens::<4, DOTPROD>(product, out),
+        match product.by.x_sums.len() {
+            1 => multiply_tokens::<1, DOTPROD>(product, sums),
+            2 => multiply_tokens::<2, DOTPROD>(product, sums),
+            3 => multiply_tokens::<3, DOTPROD>(product, sums),
+            _ => multiply_tokens::<4, DOTPROD>(product, sums),
         }
     }
 }
@@ -223,37 +295,44 @@ unsafe fn multiply<const DOTPROD: bool>(product: &Product<'_>, out: &mut [f32]) 
 /// As [`Ops::multiply`], whose arguments are checked, with `T` vectors.
 unsafe fn multiply_tokens<const T: usize, const DOTPROD: bool>(
     product: &Product<'_>,
-    out: &mut [f32],
+    sums: &mut [f32],
 ) {
+    let x = Packed::in_blocks(&product.by, product.blocks);
     let units = product.levels.chunks_exact(product.blocks * UNIT);
     for (unit, levels) in units.enumerate() {
-        // SAFETY: the caller promises the processor; there are 64 levels; `Product::check` has the
-        // length of `x`; the slice of `out` is 16 values.
-        unsafe {
-            let mut sums = [[vdupq_n_s32(0); 4]; T];
-            for (b, levels) in levels.as_chunks::<UNIT>().0.iter().enumerate() {
-                let mut rows = [vdupq_n_s8(0); 4];
-                for (i, rows) in rows.iter_mut().enumerate() {
-                    *rows = vld1q_s8(levels.as_ptr().add(i * STEP).cast());
-                }
-                for (t, sums) in sums.iter_mut().enumerate() {
-                    let x = four(
-                        product
-                            .vectors
-                            .x
-                            .as_ptr()
-                            .add(t * product.vectors.stride + b * BLOCK_COLS),
-                    );
-                    for (sum, rows) in sums.iter_mut().zip(rows) {
-                        *sum = add::<DOTPROD>(*sum, rows, x);
-                    }
-                }
+        // SAFETY: the caller promises the processor; `Product::check` has the length of `sums`, and `x` was packed
+        // from as many blocks.
+        unsafe { multiply_unit::<T, DOTPROD>(levels, &x, unit * ROW_UNIT, &product.by, sums) }
+    }
+}
+
+/// Products of 16 rows of decoded levels, `row` to `row + 15`, with `T` vectors, packed in as many blocks.
+///
+/// # Safety
+/// The processor has NEON, and the int8 dot product if `DOTPROD` is set; `by` has that many vectors and rows, `sums` is
+/// vectors × rows, and `x` has a register for each block.
+#[inline(always)]
+unsafe fn multiply_unit<const T: usize, const DOTPROD: bool>(
+    levels: &[u8],
+    x: &Packed,
+    row: usize,
+    by: &Factors<'_>,
+    sums: &mut [f32],
+) {
+    // SAFETY: the caller promises the processor, the registers of `x`, and what `accumulate` asks for; a block is 64
+    // levels.
+    unsafe {
+        let mut dots = [[vdupq_n_s32(0); T]; 4];
+        for (b, levels) in levels.as_chunks::<UNIT>().0.iter().enumerate() {
+            let x = x.register(b);
+            for (i, dots) in dots.iter_mut().enumerate() {
+                let levels = vld1q_s8(levels.as_ptr().add(i * STEP).cast());
+                add_lanes::<T, DOTPROD>(dots, levels, x);
             }
-            for (t, sums) in sums.iter().enumerate() {
-                let out = &mut out[(t * product.units + unit) * ROW_UNIT..][..ROW_UNIT];
-                for (i, &sum) in sums.iter().enumerate() {
-                    vst1q_f32(out.as_mut_ptr().add(4 * i), vcvtq_f32_s32(sum));
-                }
+        }
+        for (i, dots) in dots.iter().enumerate() {
+            for (t, &dots) in dots.iter().enumerate() {
+                accumulate(dots, t, row + i * STEP_ROWS, by, sums);
             }
         }
     }

@@ -6,13 +6,14 @@ use std::ops::Range;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT, scale_value};
 
 use super::lookup::Lookup;
-use super::tile::{Ops, Product, Tile, UNIT};
+use super::tile::{Factors, Ops, Product, Tile, UNIT};
 
 pub(super) const OPS: Ops = Ops {
     dot,
-    few: None,
+    few: 1,
     decode,
     offset: |_| 0,
+    together: 4,
     multiply,
     scales,
     peak,
@@ -68,14 +69,19 @@ fn add(levels: &[i8; UNIT], x: &[i8; BLOCK_COLS], sums: &mut [i32; ROW_UNIT]) {
     }
 }
 
-fn dot(tile: &Tile<'_>, units: Range<usize>, x: &[i8], _sum: i32, out: &mut [f32]) {
-    tile.check_dot(&units, x, out);
-    let mut sums = [[0; ROW_UNIT]; 16];
-    let x = x.as_chunks().0;
-    for_each(tile, units, |u, b, levels| add(levels, &x[b], &mut sums[u]));
-    for (out, &sum) in out.iter_mut().zip(sums.as_flattened()) {
-        *out = sum as f32;
+/// `sums = fma(dots, scales · x_scale, sums)`.
+fn accumulate(dots: &[i32], scales: &[f32], x_scale: f32, sums: &mut [f32]) {
+    for ((sum, &dot), &scale) in sums.iter_mut().zip(dots).zip(scales) {
+        *sum = (dot as f32).mul_add(scale * x_scale, *sum);
     }
+}
+
+fn dot(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>, sums: &mut [f32]) {
+    tile.check_dot(&units, by, sums);
+    let mut dots = [[0; ROW_UNIT]; 16];
+    let x = by.x.as_chunks().0;
+    for_each(tile, units, |u, b, levels| add(levels, &x[b], &mut dots[u]));
+    accumulate(dots.as_flattened(), by.scales, by.x_scales[0], sums);
 }
 
 fn decode(tile: &Tile<'_>, units: Range<usize>, out: &mut [u8]) {
@@ -86,20 +92,18 @@ fn decode(tile: &Tile<'_>, units: Range<usize>, out: &mut [u8]) {
     });
 }
 
-fn multiply(product: &Product<'_>, out: &mut [f32]) {
-    product.check(out);
-    let outputs = out.as_chunks_mut::<ROW_UNIT>().0.iter_mut().enumerate();
-    for (i, out) in outputs {
+fn multiply(product: &Product<'_>, sums: &mut [f32]) {
+    product.check(sums);
+    let by = &product.by;
+    for (i, sums) in sums.chunks_exact_mut(ROW_UNIT).enumerate() {
         let (t, u) = (i / product.units, i % product.units);
         let levels = product.levels.as_chunks::<UNIT>().0[u * product.blocks..].iter();
-        let x = product.vectors.x[t * product.vectors.stride..]
-            .as_chunks()
-            .0;
-        let mut sums = [0; ROW_UNIT];
+        let x = by.x[t * by.stride..].as_chunks().0;
+        let mut dots = [0; ROW_UNIT];
         for (levels, x) in levels.zip(&x[..product.blocks]) {
-            add(&levels.map(|level| level as i8), x, &mut sums);
+            add(&levels.map(|level| level as i8), x, &mut dots);
         }
-        *out = sums.map(|sum| sum as f32);
+        accumulate(&dots, &by.scales[u * ROW_UNIT..], by.x_scales[t], sums);
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use lagar_codec::{ROW_UNIT, StageLayout, TILE_ROWS};
 
 use super::stage::WindowStage;
+use crate::simd::{Kernel, Simd};
 use crate::{Disjoint, Pool};
 
 /// The most vectors of one task: their sums (256 rows each) stay in the second-level cache.
@@ -86,27 +87,44 @@ pub(super) struct Output<'a> {
 }
 
 /// Multiplies a task's sums (`vectors × rows of the task`) by the row scales and stores or adds them.
-#[inline(always)]
-pub(super) fn finish(stage: &WindowStage<'_>, task: &Task, sums: &[f32], output: &Output<'_>) {
-    let rows = stage.layout().rows();
-    let first = task.tile_row * TILE_ROWS + task.units.start * ROW_UNIT;
-    let kept = rows
-        .min(first + task.units.len() * ROW_UNIT)
-        .saturating_sub(first);
-    let mut scales = [0.0; TILE_ROWS];
-    for (r, scale) in scales[..kept].iter_mut().enumerate() {
-        *scale = stage.row_scale(first + r);
-    }
-    for (v, sums) in task
-        .vectors
-        .clone()
-        .zip(sums.chunks_exact(task.units.len() * ROW_UNIT))
-    {
-        // SAFETY: no two tasks have a row and a vector in common.
-        let y = unsafe { output.y.slice(v * rows + first..v * rows + first + kept) };
-        for ((y, &sum), &scale) in y.iter_mut().zip(sums).zip(&scales) {
-            let value = sum * scale;
-            *y = if output.add { *y + value } else { value };
+pub(super) struct Finish<'a> {
+    pub(super) stage: &'a WindowStage<'a>,
+    pub(super) task: &'a Task,
+    pub(super) sums: &'a [f32],
+    pub(super) output: Output<'a>,
+}
+
+impl Kernel for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self {
+            stage,
+            task,
+            sums,
+            output,
+        } = self;
+        let rows = stage.layout().rows();
+        let first = task.tile_row * TILE_ROWS + task.units.start * ROW_UNIT;
+        let kept = rows
+            .min(first + task.units.len() * ROW_UNIT)
+            .saturating_sub(first);
+        let mut scales = [0.0; TILE_ROWS];
+        for (r, scale) in scales[..kept].iter_mut().enumerate() {
+            *scale = stage.row_scale(first + r);
+        }
+        for (v, sums) in task
+            .vectors
+            .clone()
+            .zip(sums.chunks_exact(task.units.len() * ROW_UNIT))
+        {
+            // SAFETY: no two tasks have a row and a vector in common.
+            let y = unsafe { output.y.slice(v * rows + first..v * rows + first + kept) };
+            for ((y, &sum), &scale) in y.iter_mut().zip(sums).zip(&scales) {
+                let value = sum * scale;
+                *y = if output.add { *y + value } else { value };
+            }
         }
     }
 }

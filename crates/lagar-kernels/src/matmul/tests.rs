@@ -223,6 +223,35 @@ fn every_depth_and_kind_of_table_multiplies_as_the_reference() {
 }
 
 #[test]
+fn any_number_of_vectors_meets_any_number_of_blocks() {
+    let cpus = cpus(1);
+    let mut random = Random(6);
+    let mut blocks = [1, 2, 3, 7, 31, 32, 33].into_iter().cycle();
+    for depth in 1..=8 {
+        for kind in 0..KINDS {
+            // Not a multiple of the number of widths, so every number of vectors meets each of them.
+            for (n, blocks) in (1..=9).zip(&mut blocks) {
+                let (rows, width) = (1 + random.below(100), 4 * blocks);
+                let table = random.table(depth, kind);
+                let depths = vec![depth; StageLayout::groups_of(width)];
+                let owned = Owned::with_depths(&mut random, rows, width, &depths, table);
+                let x = random.floats(n * width);
+                let mut q = Activations::new(0, 0);
+                reference::quantize_activations(&x, n, width, &mut q);
+                let mut expected = vec![0.0; n * rows];
+                reference::matmul_int8(&owned.reference(), &q, &mut expected, false);
+                for cpu in &cpus {
+                    let mut y = vec![0.0; n * rows];
+                    cpu.window_matmul_int8(&owned.stage(), &q, &mut y, false);
+                    let what = format!("depth {depth}, kind {kind}, {rows} × {width}, n {n}");
+                    same(&y, &expected, &format!("{what} on {}", cpu.isa()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn extreme_levels_meet_extreme_activations_without_saturation() {
     let cpus = cpus(1);
     let all = |level| vec![level; 256];
@@ -250,16 +279,19 @@ fn extreme(table: Table, level: i32, cpus: &[Cpu]) {
     let end = owned.codes.len() - CODES_PADDING;
     owned.codes[1..end].fill(if level < 0 { 255 } else { 0 });
     for sign in [-127, 127] {
-        let mut q = Activations::new(5, 128);
-        q.q.fill(sign);
-        q.scale.fill(1.0);
-        q.sum.fill(128 * i32::from(sign));
-        let mut expected = vec![0.0; 5 * 48];
-        reference::matmul_int8(&owned.reference(), &q, &mut expected, false);
-        for cpu in cpus {
-            let mut y = vec![0.0; 5 * 48];
-            cpu.window_matmul_int8(&owned.stage(), &q, &mut y, false);
-            same(&y, &expected, &format!("{} at {level} · {sign}", cpu.isa()));
+        for n in [1, 4, 5] {
+            let mut q = Activations::new(n, 128);
+            q.q.fill(sign);
+            q.scale.fill(1.0);
+            q.sum.fill(128 * i32::from(sign));
+            let mut expected = vec![0.0; n * 48];
+            reference::matmul_int8(&owned.reference(), &q, &mut expected, false);
+            for cpu in cpus {
+                let mut y = vec![0.0; n * 48];
+                cpu.window_matmul_int8(&owned.stage(), &q, &mut y, false);
+                let what = format!("{n} at {level} · {sign}");
+                same(&y, &expected, &format!("{what} on {}", cpu.isa()));
+            }
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::Isa;
 /// Bytes of 16 rows × 4 columns of decoded levels, the operand of one step of dot products.
 pub(super) const UNIT: usize = ROW_UNIT * BLOCK_COLS;
 
-/// The most vectors that [`Ops::few`] and [`Ops::multiply`] take at once.
-pub(super) const TOKENS: usize = 4;
+/// The most vectors that [`Ops::dot`] and [`Ops::multiply`] of any instruction set take at once.
+pub(super) const MOST: usize = 4;
 
 /// How far ahead of their use codes are asked for, in bytes: about what memory delivers while it
 /// answers one request. Streams of tiles lie one after the other, so this also reaches into the next.
@@ -77,20 +77,9 @@ impl<'a> Tile<'a> {
     }
 
     /// Checks the arguments of [`Ops::dot`].
-    pub(super) fn check_dot(&self, units: &Range<usize>, x: &[i8], out: &[f32]) {
+    pub(super) fn check_dot(&self, units: &Range<usize>, by: &Factors<'_>, sums: &[f32]) {
         assert!(units.start < units.end && units.end <= self.units);
-        assert!(x.len() == self.blocks * BLOCK_COLS && out.len() == units.len() * ROW_UNIT);
-    }
-
-    /// Checks the arguments of [`Ops::few`].
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        expect(dead_code, reason = "others have no such kernel")
-    )]
-    pub(super) fn check_few(&self, units: &Range<usize>, vectors: &Vectors<'_>, out: &[f32]) {
-        assert!(units.start < units.end && units.end <= self.units);
-        vectors.check(self.blocks);
-        assert!(out.len() == vectors.sums.len() * units.len() * ROW_UNIT);
+        by.check(self.blocks, units.len(), sums);
     }
 
     /// Checks the arguments of [`Ops::decode`].
@@ -100,23 +89,28 @@ impl<'a> Tile<'a> {
     }
 }
 
-/// Vectors that a tile is multiplied with.
+/// What levels are multiplied with: vectors of bytes and scales.
 #[derive(Clone, Copy)]
-pub(super) struct Vectors<'a> {
+pub(super) struct Factors<'a> {
     /// Vector `t` is the values from `t · stride` on, as many as the tile has columns.
     pub(super) x: &'a [i8],
     /// Values from one vector to the next.
     pub(super) stride: usize,
     /// The sum of each vector's values.
-    pub(super) sums: &'a [i32],
+    pub(super) x_sums: &'a [i32],
+    /// The scale of each vector.
+    pub(super) x_scales: &'a [f32],
+    /// The scale of each row.
+    pub(super) scales: &'a [f32],
 }
 
-impl Vectors<'_> {
-    /// Checks the lengths, for a tile of `blocks` times 4 columns.
-    fn check(&self, blocks: usize) {
-        let count = self.sums.len();
-        assert!((1..=TOKENS).contains(&count));
+impl Factors<'_> {
+    /// Checks the lengths, for `units` times 16 rows and `blocks` times 4 columns.
+    fn check(&self, blocks: usize, units: usize, sums: &[f32]) {
+        let (count, rows) = (self.x_sums.len(), units * ROW_UNIT);
+        assert!((1..=MOST).contains(&count) && self.x_scales.len() == count);
         assert!(self.x.len() >= (count - 1) * self.stride + blocks * BLOCK_COLS);
+        assert!(self.scales.len() == rows && sums.len() == count * rows);
     }
 }
 
@@ -135,45 +129,43 @@ pub(super) struct Product<'a> {
     pub(super) units: usize,
     /// Blocks of 4 columns.
     pub(super) blocks: usize,
-    /// 1 to [`TOKENS`] of them.
-    pub(super) vectors: Vectors<'a>,
+    /// 1 to [`Ops::together`] vectors, and scales.
+    pub(super) by: Factors<'a>,
 }
 
 impl Product<'_> {
     /// Checks the lengths.
-    pub(super) fn check(&self, out: &[f32]) {
-        self.vectors.check(self.blocks);
+    pub(super) fn check(&self, sums: &[f32]) {
         assert!(self.units > 0 && self.levels.len() == self.units * self.blocks * UNIT);
-        assert!(out.len() == self.vectors.sums.len() * self.units * ROW_UNIT);
+        self.by.check(self.blocks, self.units, sums);
     }
 }
 
-/// The integer kernels of one instruction set. Sums are exact, so all give the same.
+/// The kernels of one instruction set. Dot products are sums of integers below 2²⁴, so exact also as f32; what they are
+/// multiplied with and added to follows [`lagar_codec::reference::matmul_int8`]. So all give the same bits.
 ///
 /// Calling one requires that the processor has the instruction set; everything else is checked.
 #[derive(Clone, Copy)]
 pub(super) struct Ops {
-    /// `dot(tile, units, x, sum, out)`: the dot products of the rows of `units` with one vector of
-    /// `blocks · 4` values whose sum is `sum`. They are below 2²⁴, so exact as f32.
-    pub(super) dot: unsafe fn(&Tile<'_>, Range<usize>, &[i8], i32, &mut [f32]),
-    /// `few(tile, units, vectors, out)`: the same with up to [`TOKENS`] vectors, `vectors × rows`, where that is faster than
-    /// decoding the tile first.
-    pub(super) few: Option<Few>,
+    /// `dot(tile, units, by, sums)`: adds the dot products of the rows of `units` with up to [`Ops::few`] vectors, each times
+    /// the scales of its row and its vector, to `vectors × rows` sums.
+    pub(super) dot: unsafe fn(&Tile<'_>, Range<usize>, &Factors<'_>, &mut [f32]),
+    /// Vectors up to which that is faster than decoding the tile first.
+    pub(super) few: usize,
     /// `decode(tile, units, out)`: the levels of `units`, plus [`Ops::offset`], as bytes: unit by
     /// unit, in it block by block, in it row by row.
     pub(super) decode: unsafe fn(&Tile<'_>, Range<usize>, &mut [u8]),
     /// What is added to the levels so that they are unsigned bytes; 0 where signed bytes are used.
     pub(super) offset: fn(&Lookup) -> u8,
-    /// `multiply(product, out)`: the dot products of decoded levels with a few vectors, `tokens × rows`.
+    /// Vectors that `multiply` takes at once.
+    pub(super) together: usize,
+    /// `multiply(product, sums)`: the same as [`Ops::dot`] with decoded levels and up to [`Ops::together`] vectors.
     pub(super) multiply: unsafe fn(&Product<'_>, &mut [f32]),
     /// `scales(codes, out)`: the values of scale codes; lengths are a multiple of 16.
     pub(super) scales: unsafe fn(&[u8], &mut [f32]),
     /// `peak(products)`: at least so many products, with nothing around them.
     pub(super) peak: unsafe fn(u64),
 }
-
-/// See [`Ops::few`].
-pub(super) type Few = unsafe fn(&Tile<'_>, Range<usize>, &Vectors<'_>, &mut [f32]);
 
 impl Ops {
     /// The kernels of an instruction set.
@@ -193,6 +185,8 @@ impl Ops {
             Isa::Neon => super::neon::OPS,
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDotprod => super::neon::OPS_DOTPROD,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => super::neon::OPS_I8MM,
             _ => portable::OPS,
         }
     }

@@ -26,12 +26,7 @@ impl Cpu {
             // SAFETY: each vector is one task's.
             let out = unsafe { out.slice(v * padded..(v + 1) * padded) };
             let x = &x[v * width..(v + 1) * width];
-            let (values, rest) = out.split_at_mut(width);
-            for ((value, &column), &negative) in values.iter_mut().zip(t.perm()).zip(t.signs()) {
-                *value = f32::from_bits(x[column as usize].to_bits() ^ u32::from(negative) << 31);
-            }
-            rest.fill(0.0);
-            self.isa().dispatch(Hadamard(out));
+            self.isa().dispatch(Apply { t, x, out });
         });
     }
 
@@ -94,6 +89,51 @@ impl Cpu {
         }
     }
 }
+
+/// The transform of one vector.
+struct Apply<'a> {
+    t: &'a Transform,
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Apply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        assert!(self.x.len() == self.t.width());
+        let blocks = self
+            .t
+            .sources()
+            .chunks(LANES)
+            .zip(self.out.chunks_mut(LANES));
+        for (sources, out) in blocks {
+            // Lanes beyond the width take what they will: zeros come there afterwards.
+            let mut padded = [0; LANES];
+            let sources = match sources.first_chunk::<LANES>() {
+                Some(whole) => whole,
+                None => {
+                    padded[..sources.len()].copy_from_slice(sources);
+                    &padded
+                }
+            };
+            let mut values = [0.0; LANES];
+            for (value, &source) in values.iter_mut().zip(sources) {
+                // SAFETY: columns are below the width, which is the length of `x`.
+                *value = unsafe { *self.x.get_unchecked((source & COLUMN) as usize) };
+            }
+            let signs = s.and(s.load_u32(sources), s.splat_u32(!COLUMN));
+            let values = s.of_bits(s.xor(s.load_f32_bits(&values), signs));
+            s.store_partial(values, out);
+        }
+        self.out[self.t.width()..].fill(0.0);
+        Hadamard(self.out).run(s);
+    }
+}
+
+/// The column of a source.
+const COLUMN: u32 = u32::MAX >> 1;
 
 /// The Hadamard transform of a vector, block by block, in place.
 pub(crate) struct Hadamard<'a>(pub(crate) &'a mut [f32]);

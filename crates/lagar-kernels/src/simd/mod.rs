@@ -221,7 +221,7 @@ impl Isa {
             Self::Avx2 | Self::AvxVnni => unsafe { avx2::run(kernel) },
             // SAFETY: the processor has the features, as asserted above.
             #[cfg(target_arch = "aarch64")]
-            Self::Neon | Self::NeonDotprod => unsafe { neon::run(kernel) },
+            Self::Neon | Self::NeonDotprod | Self::NeonI8mm => unsafe { neon::run(kernel) },
             _ => kernel.run(Portable),
         }
     }

@@ -43,10 +43,8 @@ pub(crate) fn bounds(shape: &Shape<'_>) -> Result<Vec<Bounds>, PressError> {
                 std::cmp::Ordering::Equal => own,
                 std::cmp::Ordering::Greater => UNKNOWN,
             };
-            let depths = Depths {
-                outliers,
-                ..Depths::everywhere(tiers.iter().enumerate().map(depth).collect())
-            };
+            let depths = Depths::everywhere(tiers.iter().enumerate().map(depth).collect());
+            let depths = depths.with_outliers(outliers);
             let ends = size::tier_ends(shape, &depths)?;
             Ok::<_, PressError>(ends[stage])
         };

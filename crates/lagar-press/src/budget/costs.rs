@@ -10,7 +10,8 @@ use super::allocate::DEPTHS;
 use super::fisher::Fisher;
 use super::product_room;
 use crate::Recipe;
-use crate::encode::low_rank::Matrix;
+use crate::encode::low_rank::{Matrix, Product};
+use crate::encode::outliers::{Candidates, EffectCounts, column_costs};
 use crate::encode::{Feedback, Hessians, choose_transform, transform_hessian};
 use crate::pressing::{EMBEDDING_STREAM, identity};
 use crate::stream::{Stream, reading_steps};
@@ -24,8 +25,10 @@ pub(crate) struct LinearCosts {
     pub(crate) cols: usize,
     /// Of the low-rank stage; 0 for none.
     pub(crate) rank: usize,
-    /// What is lost of each group, nats a token.
+    /// What is lost of each group beside that stage, nats a token.
     pub(crate) groups: Vec<GroupCost>,
+    /// What single weights contribute to that, about, where the recipe may keep them as they are.
+    pub(crate) effects: EffectCounts,
 }
 
 /// What is lost of a column group at each depth: at 0, all that its columns contribute.
@@ -112,46 +115,41 @@ impl Costs<'_> {
             }
             let tensor = self.checkpoint.tensor(name)?;
             let rows = tensor.shape()[0];
-            let strips: Vec<usize> = (0..rows).step_by(TILE_ROWS).collect();
-            let mut sums = vec![Sums::default(); strips.len()];
-            self.cpu.pool().chunks(&mut sums, 1, |strip, sum| {
-                let first = strips[strip];
-                let count = (rows - first).min(TILE_ROWS);
-                let mut original = vec![0f32; count * width];
-                tensor.read_f32(first * width, &mut original);
-                let mut weights = vec![0f32; count * padded];
-                self.cpu
-                    .transform(&transform, &original, count, &mut weights);
-                sum[0] = Sums::new(padded);
-                for (row, weights) in (first..).zip(weights.chunks_exact(padded)) {
-                    let look_up = if is_embedding {
-                        self.fisher.look_up(row)
-                    } else {
-                        0.0
-                    };
-                    sum[0].add_row(weights, self.fisher.row(name, row), look_up, &squares);
-                }
-            });
-            // In a fixed order, whatever the threads did.
-            let mut all_rows = Sums::new(padded);
-            sums.iter().for_each(|sum| all_rows.add(sum));
-            let rank = match self.options.recipe {
-                Recipe::Eigen => {
-                    let read = |first: usize, out: &mut [f32]| tensor.read_f32(first * width, out);
-                    let matrix = Matrix {
-                        name,
-                        transform: &transform,
+            let read = |first: usize, out: &mut [f32]| tensor.read_f32(first * width, out);
+            let matrix = Matrix {
+                name,
+                transform: &transform,
+                rows,
+                pivots: &feedback.pivots(),
+                read: &read,
+            };
+            let (rank, product) = match self.options.recipe {
+                Recipe::Eigen => self.product(&matrix)?,
+                _ => (0, None),
+            };
+            let looked_up: Vec<f64> = match is_embedding {
+                true => (0..rows).map(|row| self.fisher.look_up(row)).collect(),
+                false => Vec::new(),
+            };
+            let importance: Vec<f64> = (0..rows).map(|row| self.fisher.row(name, row)).collect();
+            let sums = self.sums(&matrix, product.as_ref(), &importance, &looked_up, &squares);
+            let effects = match self.options.recipe {
+                Recipe::Ternary => {
+                    let narrow =
+                        |costs: &[f64]| costs.iter().map(|&x| x as f32).collect::<Vec<_>>();
+                    let from = Candidates {
                         rows,
-                        pivots: &feedback.pivots(),
+                        columns: &column_costs(&transform, matrix.pivots),
+                        row_importance: &narrow(&importance),
+                        looked_up: &narrow(&looked_up),
                         read: &read,
                     };
-                    let room = product_room(self.options.tiers.first(), self.model.parameters());
-                    matrix.components(self.cpu).rank(rows, width, room)?
+                    from.counts(self.cpu)
                 }
-                _ => 0,
+                _ => EffectCounts::new(),
             };
             let distortion = self.options.recipe.distortion(0);
-            let groups = all_rows.costs(self.cpu, &feedback, distortion);
+            let groups = sums.costs(self.cpu, &feedback, distortion);
             os::advise(tensor.region(), os::Advice::DontNeed);
             all.push(LinearCosts {
                 weight: name.clone(),
@@ -159,9 +157,52 @@ impl Costs<'_> {
                 cols: width,
                 rank,
                 groups,
+                effects,
             });
         }
         Ok(())
+    }
+
+    /// The low-rank stage that pays, if any, and its rank.
+    fn product(&self, matrix: &Matrix<'_>) -> Result<(usize, Option<Product>), PressError> {
+        let room = product_room(self.options.tiers.first(), self.model.parameters());
+        let components = matrix.components(self.cpu);
+        let rank = components.rank(matrix.rows, matrix.transform.width(), room)?;
+        let product = match rank {
+            0 => None,
+            rank => Some(matrix.encode(self.cpu, &components, rank)?.1),
+        };
+        Ok((rank, product))
+    }
+
+    /// Of what a product leaves of a matrix, given what an error costs in each row.
+    fn sums(
+        &self,
+        matrix: &Matrix<'_>,
+        product: Option<&Product>,
+        importance: &[f64],
+        looked_up: &[f64],
+        squares: &[Vec<f32>],
+    ) -> Sums {
+        let width = matrix.transform.padded_width();
+        let strips: Vec<usize> = (0..matrix.rows).step_by(TILE_ROWS).collect();
+        let mut sums = vec![Sums::default(); strips.len()];
+        self.cpu.pool().chunks(&mut sums, 1, |strip, sum| {
+            let first = strips[strip];
+            let mut weights = matrix.transformed(self.cpu, first);
+            if let Some(product) = product {
+                product.subtract(first, width, &mut weights);
+            }
+            sum[0] = Sums::new(width);
+            for (row, weights) in (first..).zip(weights.chunks_exact(width)) {
+                let looked_up = looked_up.get(row).copied().unwrap_or(0.0);
+                sum[0].add_row(weights, importance[row], looked_up, squares);
+            }
+        });
+        // In a fixed order, whatever the threads did.
+        let mut all_rows = Sums::new(width);
+        sums.iter().for_each(|sum| all_rows.add(sum));
+        all_rows
     }
 }
 

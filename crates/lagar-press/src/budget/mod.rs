@@ -60,8 +60,9 @@ pub(crate) struct Depths {
     others: Vec<u8>,
     /// Stage by stage.
     linears: BTreeMap<String, Vec<Vec<u8>>>,
-    /// Share of the weights that a sparse stage holds, where the recipe has one.
-    pub(crate) outliers: f64,
+    /// Share of the weights that a sparse stage holds, where the recipe has one, of linears that are not in `outliers`.
+    outliers_of_others: f64,
+    outliers: BTreeMap<String, f64>,
     /// Ranks of low-rank stages that the budget counts on; others are chosen as they are made.
     pub(crate) ranks: BTreeMap<String, usize>,
     /// Of the linears in `linears`.
@@ -86,10 +87,25 @@ impl Depths {
         Self {
             others,
             linears: BTreeMap::new(),
-            outliers: TERNARY_OUTLIERS,
+            outliers_of_others: TERNARY_OUTLIERS,
+            outliers: BTreeMap::new(),
             ranks: BTreeMap::new(),
             sensitivities: BTreeMap::new(),
         }
+    }
+
+    /// The same with this share of the weights of each linear in its sparse stage.
+    fn with_outliers(self, share: f64) -> Self {
+        Self {
+            outliers_of_others: share,
+            ..self
+        }
+    }
+
+    /// Share of a linear's weights that its sparse stage holds, where the recipe has one.
+    pub(crate) fn outliers(&self, weight: &str) -> f64 {
+        let known = self.outliers.get(weight);
+        known.copied().unwrap_or(self.outliers_of_others)
     }
 
     /// What was measured of a linear.
@@ -175,7 +191,7 @@ impl Budget {
         }
         let budget = match (request.options.recipe, request.options.divergence()) {
             (Recipe::Ternary, _) => Self {
-                depths: outliers::to_size(request)?,
+                depths: outliers::to_size(request, &sensitivities(request)?)?,
                 bits: None,
                 linears: Vec::new(),
             },

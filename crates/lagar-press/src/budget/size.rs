@@ -121,7 +121,7 @@ fn linear(
         }
     }
     if recipe == Recipe::Ternary {
-        let room = Room::of_share(depths.outliers, rows, width);
+        let room = Room::of_share(depths.outliers(&name), rows, width);
         tiers[0].push(StoredTerm::Sparse {
             gap_bytes: 1,
             counts: span(2 * rows.next_multiple_of(ROW_UNIT)),

@@ -94,7 +94,7 @@ pub(crate) struct Components {
 
 impl Matrix<'_> {
     /// Transformed rows from `first` on.
-    fn transformed(&self, cpu: &Cpu, first: usize) -> Vec<f32> {
+    pub(crate) fn transformed(&self, cpu: &Cpu, first: usize) -> Vec<f32> {
         let (cols, width) = (self.transform.width(), self.transform.padded_width());
         let count = (self.rows - first).min(TILE_ROWS);
         let mut original = vec![0f32; count * cols];

@@ -5,7 +5,7 @@
 //! its row. (The transform spreads every weight over its group: its own column does not matter beside that.)
 
 use half::f16;
-use lagar_codec::{PackedSparse, TILE_ROWS, pack_sparse};
+use lagar_codec::{GROUP, PackedSparse, TILE_ROWS, Transform, pack_sparse};
 use lagar_format::PART_ALIGN;
 use lagar_kernels::Cpu;
 
@@ -52,8 +52,28 @@ pub(crate) struct Candidates<'a> {
     pub(crate) columns: &'a [f32],
     /// And in each row; all alike if empty.
     pub(crate) row_importance: &'a [f32],
+    /// What an error costs in each row whatever its column, beside that; nothing if empty.
+    pub(crate) looked_up: &'a [f32],
     /// Reads rows of the matrix.
     pub(crate) read: &'a (dyn Fn(usize, &mut [f32]) + Sync),
+}
+
+/// How many weights of a matrix have an effect of about some size: bins of effects (the first half of a float's bits) that
+/// occur, largest first, and their weights.
+pub(crate) type EffectCounts = Vec<(u16, u64)>;
+
+/// What an error costs in each column of a matrix, given what it costs in each transformed column: the transform spreads
+/// it over a group.
+pub(crate) fn column_costs(transform: &Transform, pivots: &[f32]) -> Vec<f32> {
+    let mut costs = vec![0f32; transform.width()];
+    let groups = transform.perm().chunks(GROUP);
+    for (columns, pivots) in groups.zip(pivots.chunks(GROUP)) {
+        let mean = pivots.iter().sum::<f32>() / pivots.len() as f32;
+        for &column in columns {
+            costs[column as usize] = mean;
+        }
+    }
+    costs
 }
 
 /// Single weights of a matrix: for each row columns, ascending, and the bits of half-precision values.
@@ -120,9 +140,13 @@ struct Candidate {
 }
 
 impl Candidates<'_> {
-    /// The `most` weights of largest effect, and some more; none without any effect.
-    fn candidates(&self, cpu: &Cpu, most: usize) -> Vec<Candidate> {
-        let strips: Vec<usize> = (0..self.rows).step_by(TILE_ROWS).collect();
+    fn strips(&self) -> Vec<usize> {
+        (0..self.rows).step_by(TILE_ROWS).collect()
+    }
+
+    /// How many weights have which effect.
+    pub(crate) fn counts(&self, cpu: &Cpu) -> EffectCounts {
+        let strips = self.strips();
         let mut counts = vec![Vec::new(); strips.len()];
         cpu.pool().chunks(&mut counts, 1, |strip, counts| {
             let mut bins = vec![0u32; BINS];
@@ -131,15 +155,26 @@ impl Candidates<'_> {
             let occurring = bins.iter().enumerate().filter(|(_, count)| **count > 0);
             counts[0] = occurring.map(|(bin, count)| (bin, *count)).collect();
         });
-        let mut bins = vec![0usize; BINS];
+        let mut bins = vec![0; BINS];
         for (bin, count) in counts.into_iter().flatten() {
-            bins[bin] += count as usize;
+            bins[bin] += u64::from(count);
         }
-        let (mut least, mut above) = (BINS, 0);
-        while least > 0 && above < most {
-            least -= 1;
-            above += bins[least];
+        let bins = bins.into_iter().enumerate().rev();
+        bins.filter(|(_, count)| *count > 0)
+            .map(|(bin, count)| (bin as u16, count))
+            .collect()
+    }
+
+    /// The `most` weights of largest effect, and some more; none without any effect.
+    fn candidates(&self, cpu: &Cpu, most: usize) -> Vec<Candidate> {
+        let (mut least, mut above) = (usize::MAX, 0);
+        for (bin, count) in self.counts(cpu) {
+            if above >= most as u64 {
+                break;
+            }
+            (least, above) = (usize::from(bin), above + count);
         }
+        let strips = self.strips();
         let mut found = vec![Vec::new(); strips.len()];
         cpu.pool().chunks(&mut found, 1, |strip, found| {
             self.strip(strips[strip], |candidate| {
@@ -158,9 +193,10 @@ impl Candidates<'_> {
         (self.read)(first, &mut rows);
         for (row, weights) in (first..).zip(rows.chunks_exact(cols)) {
             let importance = self.row_importance.get(row).copied().unwrap_or(1.0);
+            let looked_up = self.looked_up.get(row).copied().unwrap_or(0.0);
             for (column, (&weight, &cost)) in weights.iter().zip(self.columns).enumerate() {
                 let value = f16::from_f32(weight);
-                let effect = weight * weight * cost * importance;
+                let effect = weight * weight * (cost * importance + looked_up);
                 if effect > 0.0 && effect.is_finite() && value.is_finite() {
                     see(Candidate {
                         effect,
@@ -200,7 +236,7 @@ mod tests {
             let read = |first: usize, out: &mut [f32]| {
                 out.copy_from_slice(&weights[first * cols..][..out.len()]);
             };
-            let from = Candidates { rows, columns: &costs, row_importance: &[], read: &read };
+            let from = Candidates { rows, columns: &costs, row_importance: &[], looked_up: &[], read: &read };
             let room = Room::of_share(share, rows, cols);
             let (outliers, packed) = Outliers::choose(&Cpu::new(Isa::best(), 1), &from, room);
             prop_assert!(room.holds(&packed));

@@ -124,7 +124,26 @@ fn recipes_keep_to_a_length() {
             found <= target && found > 0.995 * target,
             "{recipe}: {found} of {target}"
         );
+        if recipe == Recipe::Ternary {
+            single_weights_are_where_they_matter(&file);
+        }
     }
+}
+
+/// Not the same share of every tensor.
+fn single_weights_are_where_they_matter(file: &Path) {
+    let (container, all) = stages(file);
+    let bytes = |part: usize| container.index().parts[part].bytes as f64;
+    let shares = all.iter().map(|stages| {
+        let [Stage::Window(window), _, Stage::Sparse(sparse)] = &stages[..] else {
+            panic!("{stages:?}");
+        };
+        bytes(sparse.values) / bytes(window.codes)
+    });
+    let shares: Vec<f64> = shares.collect();
+    let least = shares.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = shares.iter().copied().fold(0.0, f64::max);
+    assert!(most > 2.0 * least, "{shares:?}");
 }
 
 #[test]

@@ -103,6 +103,9 @@ impl<const SHARED: bool> Extract<SHARED> {
 
 /// Look-up of 16 windows, as registers.
 pub(super) trait Decode: Copy {
+    /// Whether its registers leave room for few others.
+    const LARGE: bool = false;
+
     /// # Safety
     /// The processor has NEON.
     unsafe fn new(lookup: &Lookup) -> Self;
@@ -191,6 +194,8 @@ impl Decode for Plain {
 pub(super) struct Free([int8x16x4_t; 4]);
 
 impl Decode for Free {
+    const LARGE: bool = true;
+
     #[inline(always)]
     unsafe fn new(lookup: &Lookup) -> Self {
         let (levels, _) = lookup.levels.as_chunks::<UNIT>();
