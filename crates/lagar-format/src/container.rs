@@ -16,6 +16,8 @@ use crate::{
 pub struct Container {
     path: Option<PathBuf>,
     region: Region,
+    /// The first bytes of the region once more, in large pages.
+    held: Option<Region>,
     version: u32,
     data_offset: u64,
     index: Index,
@@ -99,6 +101,7 @@ impl Container {
         Ok(Self {
             path: None,
             region,
+            held: None,
             version: header.version,
             data_offset: header.data_offset,
             limits: limits.clone(),
@@ -157,6 +160,23 @@ impl Container {
         self.region.len() as u64 - end
     }
 
+    /// Copies a tier and those below it to memory of large pages, where the system has them: the parts that are asked for
+    /// from now on lie there.
+    ///
+    /// # Errors
+    /// [`FormatError::NoSuchTier`], or [`FormatError::Io`] where the system has not so much memory.
+    pub fn hold_in_huge_pages(&mut self, tier: usize) -> Result<(), FormatError> {
+        let end = self.tier_bytes(tier)?.min(self.region.len() as u64);
+        let held = os::in_huge_pages(&self.region[..end as usize]).map_err(|e| {
+            let path = self.path.as_deref().unwrap_or(Path::new(""));
+            FormatError::io("copy", path, e)
+        })?;
+        self.held = Some(held);
+        // The copy is read now.
+        os::advise(&self.region, os::Advice::DontNeed);
+        Ok(())
+    }
+
     /// The tensor of this name.
     pub fn tensor(&self, name: &str) -> Option<&TensorRecord> {
         self.tensors.get(name).map(|&at| &self.index.tensors[at])
@@ -169,7 +189,12 @@ impl Container {
     /// before the part's tier ends.
     pub fn part(&self, id: PartId) -> Result<Region, FormatError> {
         let Range { start, end } = self.part_range(id)?;
-        let region = self.region.slice(start as usize..end as usize);
+        let range = start as usize..end as usize;
+        let held = self
+            .held
+            .as_ref()
+            .and_then(|held| held.slice(range.clone()));
+        let region = held.or_else(|| self.region.slice(range));
         Ok(region.expect("the parts of a complete tier lie within the file"))
     }
 
@@ -288,7 +313,10 @@ impl Container {
 
     /// The bytes of the file between two offsets that are known to lie inside.
     pub(crate) fn bytes(&self, start: u64, end: u64) -> &[u8] {
-        bytes(&self.region, start, end).expect("the range lies within a complete tier")
+        let held = self.held.as_ref();
+        let held = held.and_then(|held| bytes(held, start, end));
+        held.or_else(|| bytes(&self.region, start, end))
+            .expect("the range lies within a complete tier")
     }
 
     /// Offset in the file of an offset in the index.

@@ -79,6 +79,25 @@ fn map_file(mut file: &File) -> std::io::Result<Map> {
     Ok(bytes)
 }
 
+/// Copies bytes to memory of large pages, of which a processor keeps track with less work. Where the system gives none, it
+/// is memory as usual.
+///
+/// # Errors
+/// The system has not so much memory.
+pub(crate) fn in_huge_pages(bytes: &[u8]) -> std::io::Result<Region> {
+    #[cfg(unix)]
+    {
+        let mut map = memmap2::MmapMut::map_anon(bytes.len())?;
+        // Only a hint: pages stay small where the system refuses.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        map.copy_from_slice(bytes);
+        Ok(Region::from_memory(map.make_read_only()?))
+    }
+    #[cfg(not(unix))]
+    Ok(Region::from_vec(bytes.to_vec()))
+}
+
 /// Tells the system how a region will be used. Only a hint: failures and systems without such
 /// advice are ignored, and so are regions in memory.
 pub fn advise(region: &Region, advice: Advice) {

@@ -19,6 +19,9 @@ pub struct Region {
 
 enum Backing {
     Map(os::Map),
+    /// Not of a file: what is dropped is lost.
+    #[cfg(unix)]
+    Memory(os::Map),
     Bytes(Vec<u8>),
 }
 
@@ -26,6 +29,8 @@ impl Backing {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Map(map) => map,
+            #[cfg(unix)]
+            Self::Memory(map) => map,
             Self::Bytes(bytes) => bytes,
         }
     }
@@ -39,6 +44,12 @@ impl Region {
 
     pub(crate) fn from_map(map: os::Map) -> Self {
         Self::new(Backing::Map(map))
+    }
+
+    /// A map that belongs to no file.
+    #[cfg(unix)]
+    pub(crate) fn from_memory(map: os::Map) -> Self {
+        Self::new(Backing::Memory(map))
     }
 
     fn new(backing: Backing) -> Self {
@@ -74,7 +85,7 @@ impl Region {
     pub fn into_vec(self) -> Option<Vec<u8>> {
         match Arc::into_inner(self.backing)? {
             Backing::Bytes(bytes) => Some(bytes),
-            Backing::Map(_) => None,
+            _ => None,
         }
     }
 
@@ -82,7 +93,7 @@ impl Region {
     pub(crate) fn map(&self) -> Option<(&os::Map, usize, usize)> {
         match &*self.backing {
             Backing::Map(map) => Some((map, self.start, self.len)),
-            Backing::Bytes(_) => None,
+            _ => None,
         }
     }
 }

@@ -24,6 +24,10 @@ pub enum Isa {
     Avx2,
     /// The same with AVX-VNNI (`vpdpbusd` on 256 bits).
     AvxVnni,
+    /// x86-64 with AVX-512 F, BW, DQ and VL (and all of AVX2's).
+    Avx512Bw,
+    /// The same with AVX-512 VNNI.
+    Avx512BwVnni,
     /// x86-64 with AVX-512 F, BW, DQ, VL, VBMI and VNNI (and AVX2, FMA, F16C, POPCNT, BMI2).
     Avx512,
     /// The same with AMX's tiles of bytes (AMX-TILE and AMX-INT8), on Linux.
@@ -32,13 +36,15 @@ pub enum Isa {
 
 impl Isa {
     /// All instruction sets, in ascending order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Portable,
         Self::Neon,
         Self::NeonDotprod,
         Self::NeonI8mm,
         Self::Avx2,
         Self::AvxVnni,
+        Self::Avx512Bw,
+        Self::Avx512BwVnni,
         Self::Avx512,
         Self::Amx,
     ];
@@ -63,14 +69,14 @@ impl Isa {
     /// Whether this processor runs it. The processor is asked once per process.
     #[inline]
     pub fn is_available(self) -> bool {
-        static AVAILABLE: OnceLock<u8> = OnceLock::new();
+        static AVAILABLE: OnceLock<u16> = OnceLock::new();
         let set = AVAILABLE.get_or_init(|| {
             Self::ALL
                 .iter()
                 .filter(|isa| isa.detect())
-                .fold(0, |set, &isa| set | 1 << isa as u8)
+                .fold(0, |set, &isa| set | 1 << isa as u16)
         });
-        set >> self as u8 & 1 == 1
+        set >> self as u16 & 1 == 1
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -79,21 +85,15 @@ impl Isa {
             ($($feature:tt),*) => { $(std::arch::is_x86_feature_detected!($feature))&&* };
         }
         let avx2 = all!("avx2", "fma", "f16c", "popcnt", "bmi2");
+        let avx512 = avx2 && all!("avx512f", "avx512bw", "avx512dq", "avx512vl");
         match self {
             Self::Portable => true,
             Self::Neon | Self::NeonDotprod | Self::NeonI8mm => false,
             Self::Avx2 => avx2,
             Self::AvxVnni => avx2 && all!("avxvnni"),
-            Self::Avx512 => {
-                avx2 && all!(
-                    "avx512f",
-                    "avx512bw",
-                    "avx512dq",
-                    "avx512vl",
-                    "avx512vbmi",
-                    "avx512vnni"
-                )
-            }
+            Self::Avx512Bw => avx512,
+            Self::Avx512BwVnni => avx512 && all!("avx512vnni"),
+            Self::Avx512 => avx512 && all!("avx512vbmi", "avx512vnni"),
             Self::Amx => Self::Avx512.detect() && amx::is_available(),
         }
     }
@@ -108,7 +108,12 @@ impl Isa {
             Self::Neon => all!("neon"),
             Self::NeonDotprod => all!("neon", "dotprod"),
             Self::NeonI8mm => all!("neon", "dotprod", "i8mm"),
-            Self::Avx2 | Self::AvxVnni | Self::Avx512 | Self::Amx => false,
+            Self::Avx2
+            | Self::AvxVnni
+            | Self::Avx512Bw
+            | Self::Avx512BwVnni
+            | Self::Avx512
+            | Self::Amx => false,
         }
     }
 
@@ -126,6 +131,8 @@ impl Isa {
             Self::NeonI8mm => "neon-i8mm",
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avx-vnni",
+            Self::Avx512Bw => "avx512-bw",
+            Self::Avx512BwVnni => "avx512-bw-vnni",
             Self::Avx512 => "avx512",
             Self::Amx => "amx",
         }

@@ -7,7 +7,7 @@
 //!
 //! `PRESS` is `TIERS`, `TIERS:PRIMARY`, `TIERS::DAMPING,…` or `TIERS:::ROUNDS`, such as `2,2`, `2,2:R` (primary tiers are R, RG, RGB),
 //! `2,2::0.3,0.1`, `2.56` (an average) and `2.56bpw` (of the whole file); `codebook/4` is by another recipe, `ternary/`
-//! by its usual stages. Presses each with seeds `0..SEEDS` and prints, for every tier, KL to the original and top-1
+//! by its usual stages. Presses each with seeds `0..SEEDS`, or those of a range `FIRST..END`, and prints, for every tier, KL to the original and top-1
 //! agreement on the first 12,288 tokens of `TEXT`, each with mean and range, then bits per parameter of the tier's prefix.
 #![allow(clippy::print_stdout)]
 
@@ -36,7 +36,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let calibration = std::fs::read_to_string(calibration)?;
     let text = std::fs::read_to_string(text)?;
-    let seeds: u64 = seeds.parse()?;
+    let seeds = match seeds.split_once("..") {
+        Some((first, end)) => first.parse()?..end.parse()?,
+        None => 0..seeds.parse::<u64>()?,
+    };
     let cpu = Cpu::new(Isa::best(), std::thread::available_parallelism()?.get());
     let original = Model::open(checkpoint, None, &ModelOptions::default())?;
     let output = std::env::temp_dir().join(format!("lagar-draws-{}.lagar", std::process::id()));
@@ -44,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let options = parse(wanted)?;
         let tiers = options.stage_tiers();
         let mut measured = vec![(Vec::new(), Vec::new(), 0.0); tiers.len()];
-        for seed in 0..seeds {
+        for seed in seeds.clone() {
             let mut options = options.clone();
             options.seed = seed;
             options.effort = effort.unwrap_or(options.effort);

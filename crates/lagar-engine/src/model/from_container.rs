@@ -37,18 +37,23 @@ impl Model {
             None => find_tier(&container, None)?,
         };
         let opened = Arc::new(Opened::new(container)?);
-        opened.stored.trust(opened.resident(tier, options)?);
+        let resident = resident(opened.stored.container(), tier, options)?;
+        opened.stored.trust(resident);
         opened.model(tier, options)
     }
 
     pub(super) fn open_container(
-        container: Container,
+        mut container: Container,
         tier: Option<&str>,
         options: &ModelOptions,
     ) -> Result<Self, EngineError> {
         let tier = find_tier(&container, tier)?;
+        let resident = resident(&container, tier, options)?;
+        if options.huge_pages {
+            container.hold_in_huge_pages(resident)?;
+        }
         let opened = Arc::new(Opened::new(container)?);
-        opened.stored.check_tier(opened.resident(tier, options)?)?;
+        opened.stored.check_tier(resident)?;
         opened.model(tier, options)
     }
 
@@ -69,7 +74,8 @@ impl Model {
             });
         };
         let tier = find_tier(opened.stored.container(), Some(tier))?;
-        opened.stored.check_tier(opened.resident(tier, options)?)?;
+        let resident = resident(opened.stored.container(), tier, options)?;
+        opened.stored.check_tier(resident)?;
         opened.model(tier, options)
     }
 
@@ -128,18 +134,10 @@ impl Opened {
         })
     }
 
-    /// The tier up to which weights stay in memory.
-    fn resident(&self, tier: usize, options: &ModelOptions) -> Result<usize, EngineError> {
-        let Some(name) = options.resident.as_deref() else {
-            return Ok(tier);
-        };
-        Ok(find_tier(self.stored.container(), Some(name))?.min(tier))
-    }
-
     /// A model of a tier whose resident part is checked.
     fn model(self: &Arc<Self>, tier: usize, options: &ModelOptions) -> Result<Model, EngineError> {
         let file_bytes = self.stored.container().tier_bytes(tier)?;
-        let resident = self.resident(tier, options)?;
+        let resident = resident(self.stored.container(), tier, options)?;
         let full = self.stored.container().index().full_tier() == Some(tier);
         let cpu = (full && resident == tier).then(|| options.cpu());
         let spare = Spare::default();
@@ -184,6 +182,18 @@ impl Opened {
                 "the index says {stored} parameters, but config.json describes {expected}"
             ),
         })
+    }
+}
+
+/// The tier up to which weights stay in memory.
+fn resident(
+    container: &Container,
+    tier: usize,
+    options: &ModelOptions,
+) -> Result<usize, EngineError> {
+    match options.resident.as_deref() {
+        None => Ok(tier),
+        Some(name) => Ok(find_tier(container, Some(name))?.min(tier)),
     }
 }
 

@@ -31,6 +31,9 @@ pub struct ModelOptions {
     /// default two, so that the next one is read while one is in use; what fits beyond that is not
     /// read again in every pass.
     pub window: Option<u64>,
+    /// Copy the weights of a file that stay in memory to large pages, where the system has them, instead of mapping the
+    /// file: opening takes longer, and products may be faster.
+    pub huge_pages: bool,
     /// Instruction set and number of threads for decoding the weights of tier `full`, which happens
     /// while a model is opened; by default the best one and all processors. (Passes use the
     /// executor that they are given.)
@@ -63,6 +66,13 @@ impl ModelOptions {
     #[must_use]
     pub fn with_window(mut self, bytes: u64) -> Self {
         self.window = Some(bytes);
+        self
+    }
+
+    /// The options with weights in large pages, or in the mapped file.
+    #[must_use]
+    pub fn with_huge_pages(mut self, huge_pages: bool) -> Self {
+        self.huge_pages = huge_pages;
         self
     }
 

@@ -67,6 +67,11 @@ proptest! {
             let container = sample::open_and_check(prefix.to_vec()).unwrap();
             prop_assert_eq!(container.tiers_complete(), tier + 1);
             prop_assert_eq!(container.partial_bytes(), 0);
+            let mut held = whole.clone();
+            held.hold_in_huge_pages(tier).unwrap();
+            for (id, (_, bytes)) in expected.iter().enumerate() {
+                prop_assert_eq!(&held.part(id).unwrap()[..], &bytes[..]);
+            }
             for (id, (of, bytes)) in expected.iter().enumerate() {
                 match container.part(id) {
                     Ok(part) => {

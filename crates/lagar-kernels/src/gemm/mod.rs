@@ -104,7 +104,7 @@ impl Cpu {
             let (a, b) = (a.columns(i, rows), b.columns(j, cols));
             match self.isa() {
                 // 24 sums, 4 vectors of B and one of A fill 32 registers.
-                Isa::Avx512 | Isa::Amx => self
+                Isa::Avx512Bw | Isa::Avx512BwVnni | Isa::Avx512 | Isa::Amx => self
                     .isa()
                     .dispatch(block::Block::<6, 4>::new(a, b, &mut c, k, alpha)),
                 // A vector is 2 or 4 registers.

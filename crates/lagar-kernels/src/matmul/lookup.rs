@@ -2,6 +2,13 @@
 
 use lagar_codec::{Split, Table};
 
+/// What x86's look-ups of split tables, of levels within ±63, add to levels, so that they are unsigned.
+#[cfg(target_arch = "x86_64")]
+pub(super) const SPLIT_OFFSET: u8 = 64;
+/// What AVX-512's look-ups of other tables add where products take unsigned levels.
+#[cfg(target_arch = "x86_64")]
+pub(super) const FREE_OFFSET: u8 = 128;
+
 /// How the level of a window is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {

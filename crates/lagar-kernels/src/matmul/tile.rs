@@ -66,7 +66,7 @@ impl<'a> Tile<'a> {
 
     /// Where the windows of unit `unit` of block 0 are read: from here on, for every unit `u` and
     /// block `b` of the tile, the 64 bytes at `b · block_bytes() + (u − unit) · unit_bytes()` are in
-    /// bounds, and hold its 64 windows at [`Lookup::place`].
+    /// bounds, and hold its 64 windows at [`Lookup::place`]. Below a depth of 8, 65 bytes are.
     ///
     /// # Panics
     ///
@@ -74,7 +74,7 @@ impl<'a> Tile<'a> {
     pub(super) fn unit(&self, unit: usize) -> *const u8 {
         // The last unit of the last block begins `unit_bytes` before the end of the stream, whose
         // first byte is the leading one; 64 bytes follow the stream, and `lead <= 1`. So the load
-        // ends at most at `1 + stream − unit_bytes + 64 <= codes.len()`.
+        // ends at most at `1 + stream − unit_bytes + 64 <= codes.len()`. `lead` is 0 below a depth of 8.
         assert!(unit < self.units);
         self.codes[self.lookup.place().lead + unit * self.lookup.unit_bytes()..].as_ptr()
     }
@@ -183,6 +183,10 @@ impl Ops {
         match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => super::avx512::OPS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bw => super::avx512bw::OPS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512BwVnni => super::avx512bw::OPS_VNNI,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => super::avx2::OPS,
             #[cfg(target_arch = "x86_64")]

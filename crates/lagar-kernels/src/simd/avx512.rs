@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::{Kernel, LANES, Simd};
 
-/// Token of AVX-512 (F, BW, DQ, VL, VBMI, VNNI, with AVX2, FMA, F16C and BMI2). Whoever holds one
+/// Token of AVX-512 (F, BW, DQ and VL, with AVX2, FMA, F16C, POPCNT and BMI2). Whoever holds one
 /// runs on a processor that has these.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512(());
@@ -12,10 +12,8 @@ pub struct Avx512(());
 /// Runs a kernel with AVX-512.
 ///
 /// # Safety
-/// The processor has the features of `Isa::Avx512`.
-#[target_feature(
-    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,avx2,fma,f16c,bmi2,popcnt"
-)]
+/// The processor has the features of `Isa::Avx512Bw`.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2,popcnt")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx512(()))
 }
@@ -24,7 +22,7 @@ impl Avx512 {
     /// A token.
     ///
     /// # Safety
-    /// The processor has the features of `Isa::Avx512`.
+    /// The processor has the features of `Isa::Avx512Bw`.
     #[inline(always)]
     pub unsafe fn new() -> Self {
         Self(())
@@ -93,16 +91,23 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn load_i8_columns(self, from: &[u8; 4 * LANES], offset: u8) -> [__m512; 4] {
-        // SAFETY: the token proves AVX-512 VNNI; the array is 64 readable bytes.
+        /// For `vpternlogd`: bits of the first operand where the second is set, with those of the third.
+        const AND_OR: i32 = 0b1110_1010;
+        // SAFETY: the token proves AVX-512; the array is 64 readable bytes.
         unsafe {
-            // Unsigned, 128 more than they stand for; a dot product with 1 in one place takes one of four.
+            // Unsigned, 128 more than they stand for. As bits 0–7 of 2²³, or bits 8–15 of 2¹⁵, a byte adds its own value.
             let add = _mm512_set1_epi8(128u8.wrapping_sub(offset) as i8);
-            let bytes = _mm512_add_epi8(_mm512_loadu_si512(from.as_ptr().cast()), add);
-            let start = _mm512_set1_epi32(-128);
+            let low = _mm512_add_epi8(_mm512_loadu_si512(from.as_ptr().cast()), add);
+            let high = _mm512_srli_epi32::<16>(low);
             let mut columns = [_mm512_setzero_ps(); 4];
             for (c, column) in columns.iter_mut().enumerate() {
-                let one = _mm512_set1_epi32(1 << (8 * c));
-                *column = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, bytes, one));
+                let (mask, large) = [(0xff, 8_388_608.0), (0xff00, 32_768.0)][c % 2];
+                let bytes = _mm512_ternarylogic_epi32::<AND_OR>(
+                    [low, high][c / 2],
+                    _mm512_set1_epi32(mask),
+                    _mm512_castps_si512(_mm512_set1_ps(large)),
+                );
+                *column = _mm512_sub_ps(_mm512_castsi512_ps(bytes), _mm512_set1_ps(large + 128.0));
             }
             columns
         }

@@ -215,7 +215,9 @@ impl Isa {
         match self {
             // SAFETY: the processor has the features, as asserted above.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 | Self::Amx => unsafe { avx512::run(kernel) },
+            Self::Avx512Bw | Self::Avx512BwVnni | Self::Avx512 | Self::Amx => unsafe {
+                avx512::run(kernel)
+            },
             // SAFETY: the processor has the features, as asserted above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 | Self::AvxVnni => unsafe { avx2::run(kernel) },

@@ -66,6 +66,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "KIND")]
     pub(crate) kv: Option<KvKind>,
 
+    /// Copy the weights to memory of large pages, where the system has them, instead of mapping the files
+    #[arg(long)]
+    pub(crate) huge_pages: bool,
+
     /// Put these results beside: JSON of llama.cpp's llama-bench, or of `lagar bench --json`
     #[arg(long, value_name = "FILE")]
     pub(crate) compare: Vec<PathBuf>,

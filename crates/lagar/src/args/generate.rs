@@ -128,6 +128,11 @@ pub(crate) struct TierArgs {
     /// with pressed weights and int8 activations, else f32]
     #[arg(long, value_name = "KIND")]
     pub(crate) kv: Option<KvKind>,
+
+    /// Copy the weights to memory of large pages, where the system has them, instead of mapping the file (Linux; takes longer
+    /// to start, and as much memory that no other process shares)
+    #[arg(long)]
+    pub(crate) huge_pages: bool,
 }
 
 fn number(text: &str) -> Result<f32, String> {

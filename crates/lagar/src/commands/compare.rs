@@ -116,7 +116,7 @@ fn open(context: &Context, args: &CompareArgs, given: &Path) -> anyhow::Result<C
     };
     Ok(Contestant {
         name: path.display().to_string(),
-        model: model::open_fitting(context, &path, tier.as_deref(), args.kv)?,
+        model: model::open_fitting(context, &path, tier.as_deref(), args.kv, false)?,
     })
 }
 

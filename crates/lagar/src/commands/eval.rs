@@ -137,7 +137,7 @@ pub(crate) fn eval(context: &Context, args: &EvalArgs) -> anyhow::Result<()> {
         .map(|name| Named::read(name, &args.source))
         .transpose()?;
     let cpu = context.cpu();
-    let model = model::open_fitting(context, &args.model, args.tier.as_deref(), args.kv)?;
+    let model = model::open_fitting(context, &args.model, args.tier.as_deref(), args.kv, false)?;
     let reference = match &args.reference {
         None => None,
         Some(path) => Some(model::open_reference(context, path)?),

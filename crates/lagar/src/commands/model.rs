@@ -39,10 +39,12 @@ pub(super) fn open_fitting(
     path: &Path,
     tier: Option<&str>,
     kv: Option<KvKind>,
+    huge_pages: bool,
 ) -> anyhow::Result<Arc<Model>> {
     let args = TierArgs {
         tier: tier.map(str::to_owned),
         kv,
+        huge_pages,
         ..TierArgs::default()
     };
     Ok(open_to_generate(context, path, &args)?.model)
@@ -54,7 +56,7 @@ pub(super) fn open_to_generate(
     path: &Path,
     args: &TierArgs,
 ) -> anyhow::Result<Models> {
-    let mut options = options(context, args.kv);
+    let mut options = options(context, args.kv).with_huge_pages(args.huge_pages);
     if path.is_dir() {
         for (option, tier) in [("--draft", &args.draft), ("--resident", &args.resident)] {
             if let Some(tier) = tier {

@@ -2,10 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::lookup::{Form, Lookup, Place};
-
-/// What is added to the levels of split tables.
-const SPLIT_OFFSET: u8 = 64;
+use super::super::lookup::{Form, Lookup, Place, SPLIT_OFFSET};
 
 /// Windows of a step.
 pub(super) const STEP: usize = 32;

@@ -4,13 +4,8 @@ use std::arch::x86_64::*;
 
 use lagar_codec::Split;
 
-use super::super::lookup::{Lookup, Place};
+use super::super::lookup::{FREE_OFFSET, Lookup, Place, SPLIT_OFFSET};
 use super::super::tile::UNIT;
-
-/// What is added to levels by look-ups of free tables.
-const FREE_OFFSET: u8 = 128;
-/// What is added to levels, within ±63, by look-ups of split tables.
-const SPLIT_OFFSET: u8 = 64;
 
 #[repr(C, align(64))]
 pub(super) struct Aligned<T>(T);

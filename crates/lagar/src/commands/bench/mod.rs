@@ -126,7 +126,7 @@ impl Contestant {
         cpu: &Cpu,
     ) -> anyhow::Result<Self> {
         let start = std::time::Instant::now();
-        let model = model::open_fitting(context, path, tier, args.kv)?;
+        let model = model::open_fitting(context, path, tier, args.kv, args.huge_pages)?;
         timing::first_token(cpu, &model)?;
         Ok(Self {
             name: path.display().to_string(),
