@@ -500,38 +500,53 @@ def listed(counts):
 
 def time_llama(quantized, options, log, tokens):
     """Tokens per second of one turn: of decoding, and of prefill by length."""
-    context = max(options.prompt + [options.generate + 1, BATCH])
-    model = Model(quantized.path, context, options, log)
+    model = Model(quantized.path, most_tokens(options), options, log)
     model.feed(tokens[:BATCH])
-    model.clear()
-    model.feed(tokens[:1])
-    start = time.perf_counter()
-    for token in tokens[1 : options.generate + 1]:
-        model.feed([token])
-    speeds = {"decode": options.generate / (time.perf_counter() - start)}
+    speeds = {}
+    for before in options.context:
+        model.clear()
+        read(model, tokens[: max(before, 1)])
+        start = time.perf_counter()
+        for token in tokens[before : before + options.generate]:
+            model.feed([token])
+        speeds[decode_after(before)] = options.generate / (time.perf_counter() - start)
     for length in options.prompt:
         model.clear()
         start = time.perf_counter()
-        for first in range(0, length, BATCH):
-            model.feed(tokens[first : min(first + BATCH, length)])
+        read(model, tokens[:length])
         speeds[f"prefill {length}"] = length / (time.perf_counter() - start)
     description = model.describe()
     model.free()
     return speeds, description
 
 
+def read(model, tokens):
+    for first in range(0, len(tokens), BATCH):
+        model.feed(tokens[first : first + BATCH])
+
+
+def decode_after(context):
+    return f"decode after {context}" if context else "decode"
+
+
+def most_tokens(options):
+    """That a model holds at once."""
+    return max(options.prompt + [context + options.generate + 1 for context in options.context] + [BATCH])
+
+
 def time_lagar(file, options):
-    lengths = ",".join(map(str, options.prompt))
-    result = lagar(options, "bench", file, "--prompt", lengths, "--generate", options.generate)
+    sweep = {"--prompt": options.prompt, "--context": options.context, "--generate": [options.generate]}
+    sweep = [word for name, counts in sweep.items() for word in (name, ",".join(map(str, counts)))]
+    result = lagar(options, "bench", file, *sweep)
     speeds = {}
     for run in result["runs"]:
         if (run.get("batch") or 1) != 1:
             continue
         if run["kind"] == "decode":
-            speeds.setdefault("decode", run["tokens_per_second"])
+            speeds[decode_after(run["prompt"])] = run["tokens_per_second"]
         elif run["kind"] == "prefill" and run["prompt"] in options.prompt:
             speeds[f"prefill {run['prompt']}"] = run["tokens_per_second"]
-    if len(speeds) < 1 + len(options.prompt):
+    if len(speeds) < len(options.context) + len(options.prompt):
         sys.exit(f"lagar bench {file} measured only {', '.join(speeds) or 'nothing'}")
     return speeds, result
 
@@ -546,7 +561,7 @@ def speed(options):
     importance = lambda kind: work.ones() if needs(kind) else {}
     label = lambda kind: "ones" if needs(kind) else "plain"
     quantized = list(work.quantized(options.types, importance, label))
-    count = max(options.prompt + [options.generate + 1, BATCH])
+    count = most_tokens(options)
     tokens = np.random.default_rng(0).integers(0, work.checkpoint.config["vocab_size"], count).tolist()
     entrants = quantized + options.lagar
     samples = {entrant: collections.defaultdict(list) for entrant in entrants}
@@ -624,8 +639,9 @@ def llama_bench(checkpoint, quantized, samples, about, options):
     tests = []
     for one in quantized:
         for name, values in samples[one].items():
-            prompt = 0 if name == "decode" else int(name.split()[1])
-            generate = options.generate if name == "decode" else 0
+            what, *rest = name.split()
+            number = int(rest[-1]) if rest else 0
+            prompt, generate, depth = (0, options.generate, number) if what == "decode" else (number, 0, 0)
             nanoseconds = [1e9 * (prompt + generate) / value for value in values]
             tests.append({
                 "build_commit": f"llama-cpp-python {llama_cpp.__version__}",
@@ -642,7 +658,7 @@ def llama_bench(checkpoint, quantized, samples, about, options):
                 "type_v": "f16",
                 "n_prompt": prompt,
                 "n_gen": generate,
-                "n_depth": 0,
+                "n_depth": depth,
                 "avg_ns": round(statistics.mean(nanoseconds)),
                 "stddev_ns": round(deviation(nanoseconds)),
                 "avg_ts": statistics.mean(values),
@@ -726,6 +742,7 @@ def parse():
     command = commands.add_parser("speed", parents=[both], help="decode and prefill")
     command.add_argument("--types", type=types, default=SPEED_TYPES, metavar="A,B")
     command.add_argument("--prompt", type=lengths, default="128,512", metavar="N,…", help="lengths of prefill")
+    command.add_argument("--context", type=lengths, default="0", metavar="N,…", help="tokens before those that are decoded")
     command.add_argument("--generate", type=int, default=64, metavar="N", help="tokens to decode")
     command.add_argument("--rounds", type=int, default=5, metavar="N")
     command.add_argument("--llama-bench", metavar="OUT", help="also write llama-bench's form of JSON")
