@@ -94,7 +94,7 @@ impl Isa {
             Self::Avx512Bw => avx512,
             Self::Avx512BwVnni => avx512 && all!("avx512vnni"),
             Self::Avx512 => avx512 && all!("avx512vbmi", "avx512vnni"),
-            Self::Amx => Self::Avx512.detect() && amx::is_available(),
+            Self::Amx => Self::Avx512.detect() && amx::is_available() && crate::matmul::amx_works(),
         }
     }
 

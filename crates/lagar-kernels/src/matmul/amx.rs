@@ -19,11 +19,12 @@ mod tiles;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 
-use lagar_codec::{BLOCK_COLS, ROW_UNIT};
+use lagar_codec::{BLOCK_COLS, ROW_UNIT, Table};
 
 use super::avx512;
 use super::int8::Line;
-use super::tile::{MOST, Ops, Product, UNIT};
+use super::lookup::Lookup;
+use super::tile::{Factors, MOST, Ops, Product, UNIT};
 use tiles::{
     Config, Instructions, LEVELS0, LEVELS1, ROW_BYTES, ROWS, STEP, Shape, Tiles, UNITS, X0, X1,
 };
@@ -214,6 +215,94 @@ unsafe fn store<T: Tiles, const UNIT_TILE: u8>(tiles: &mut T, dots: *mut Dots) {
     unsafe {
         tiles.store::<UNIT_TILE>(dots.add(usize::from(UNIT_TILE)).cast(), ROW_BYTES);
     }
+}
+
+/// Whether the tiles compute what the kernel expects of them. A process asks once before it relies on instructions that have
+/// been tried on an emulation only.
+///
+/// # Safety
+/// The processor has AMX and AVX-512, and the process may use AMX.
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn works() -> bool {
+    // SAFETY: the caller promises the processor.
+    unsafe { works_with(&mut Instructions) }
+}
+
+/// # Safety
+/// The tiles can be used.
+#[inline(always)]
+unsafe fn works_with<T: Tiles>(tiles: &mut T) -> bool {
+    let levels = (0..=255u8).map(|level| level as i8).collect();
+    let Ok(table) = Table::from_levels(8, 8, levels) else {
+        return false;
+    };
+    let lookup = Lookup::new(&table);
+    // A whole group with all vectors there are, and a short one with few.
+    for (vectors, blocks, units) in [(MOST, 2 * STEP, UNITS + 1), (3, STEP + 1, 2)] {
+        // SAFETY: the caller promises the tiles.
+        if !unsafe { computes(tiles, &lookup, vectors, blocks, units) } {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether one product is right.
+///
+/// # Safety
+/// The tiles can be used.
+#[inline(always)]
+unsafe fn computes<T: Tiles>(
+    tiles: &mut T,
+    lookup: &Lookup,
+    vectors: usize,
+    blocks: usize,
+    units: usize,
+) -> bool {
+    let (width, rows) = (blocks * BLOCK_COLS, units * ROW_UNIT);
+    let levels: Vec<u8> = (0..units * blocks * UNIT)
+        .map(|i| (37 * i % 251) as u8)
+        .collect();
+    let x: Vec<i8> = (0..vectors * width)
+        .map(|i| (53 * i % 249) as u8 as i8)
+        .collect();
+    let x_sums: Vec<i32> = (x.chunks_exact(width))
+        .map(|x| x.iter().map(|&x| i32::from(x)).sum())
+        .collect();
+    let mut sums = vec![0.0; vectors * rows];
+    let product = Product {
+        lookup,
+        levels: &levels,
+        units,
+        blocks,
+        by: Factors {
+            x: &x,
+            stride: width,
+            x_sums: &x_sums,
+            // Their product is 1.
+            x_scales: &vec![2.0; vectors],
+            scales: &vec![0.5; rows],
+        },
+    };
+    let held = Cell::new(None);
+    // SAFETY: the caller promises the tiles, which have no shape yet.
+    unsafe {
+        multiply_with(tiles, &held, &product, &mut sums);
+        release_with(tiles, &held);
+    }
+    let offset = i32::from((OPS.offset)(lookup));
+    let mut right = true;
+    for (i, &sum) in sums.iter().enumerate() {
+        let (x, row) = (&x[i / rows * width..][..width], i % rows);
+        let first = row / ROW_UNIT * blocks * UNIT + row % ROW_UNIT * BLOCK_COLS;
+        let mut dot = 0;
+        for (column, &x) in x.iter().enumerate() {
+            let at = first + column / BLOCK_COLS * UNIT + column % BLOCK_COLS;
+            dot += (i32::from(levels[at]) - offset) * i32::from(x);
+        }
+        right &= sum == dot as f32;
+    }
+    right
 }
 
 /// See [`Ops::peak`].

@@ -69,6 +69,13 @@ pub(crate) fn int8_peak(isa: Isa, products: u64) {
     unsafe { (Ops::of(isa).peak)(products) }
 }
 
+/// Whether AMX computes what its kernel expects, on a processor that has it and AVX-512, in a process that may use it.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn amx_works() -> bool {
+    // SAFETY: the caller has found both, and has been given leave.
+    unsafe { amx::works() }
+}
+
 impl Cpu {
     /// `y[v, r] (+)= Σ_c w[r, c] x[v, c]`, with `x` the `n` vectors rounded to bytes and `y` `n × rows`;
     /// added to what is there if `add` is set. [`lagar_codec::reference::matmul_int8`] defines the bits.

@@ -146,9 +146,15 @@ mod tests {
         ];
         let ranks = Ranks::new(&linears);
         assert_eq!(ranks.all, 25.0 + 12.0);
-        assert_eq!(ranks.shares(0.0), [0.0, 0.0]);
-        assert_eq!(ranks.shares(5.0), [0.04, 0.01]);
-        assert_eq!(ranks.shares(16.0), [0.09, 0.07]);
-        assert_eq!(ranks.shares(37.0), [0.25, 0.12]);
+        for (kept, percent) in [
+            (0.0, [0.0, 0.0]),
+            (5.0, [4.0, 1.0]),
+            (16.0, [9.0, 7.0]),
+            (37.0, [25.0, 12.0]),
+        ] {
+            for (share, percent) in ranks.shares(kept).into_iter().zip(percent) {
+                assert!((100.0 * share - percent).abs() < 1e-9, "{kept}: {share}");
+            }
+        }
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Emulation {
     readable: Vec<Range<usize>>,
     /// Configurations so far.
     pub(super) configured: usize,
+    /// Takes the second operand for signed, which is wrong.
+    mistaken: bool,
 }
 
 impl Emulation {
@@ -36,6 +38,16 @@ impl Emulation {
             x.start as usize..x.end as usize,
             levels.start as usize..levels.end as usize,
         ];
+    }
+
+    /// Tiles that may read everything, and compute what they should or something else.
+    pub(super) fn anywhere(mistaken: bool) -> Self {
+        let everything = 0..usize::MAX;
+        Self {
+            readable: vec![everything],
+            mistaken,
+            ..Self::default()
+        }
     }
 
     /// Whether tiles have shapes.
@@ -105,6 +117,7 @@ impl Tiles for Emulation {
     unsafe fn dot<const SUMS: u8, const X: u8, const LEVELS: u8>(&mut self) {
         assert!(SUMS != X && SUMS != LEVELS && X != LEVELS, "the same tile");
         let (x, levels) = (*self.tile(X), *self.tile(LEVELS));
+        let mistaken = self.mistaken;
         let sums = self.tile(SUMS);
         let widths = [sums.row_bytes, x.row_bytes, levels.row_bytes];
         assert!(widths.iter().all(|width| width.is_multiple_of(4)), "widths");
@@ -123,7 +136,11 @@ impl Tiles for Emulation {
                     let mut value = i32::from_le_bytes(*sum);
                     for j in 0..4 {
                         let signed = i32::from(x.data[m][4 * k + j] as i8);
-                        let unsigned = i32::from(levels.data[k][4 * n + j]);
+                        let level = levels.data[k][4 * n + j];
+                        let unsigned = match mistaken {
+                            false => i32::from(level),
+                            true => i32::from(level as i8),
+                        };
                         value = value.wrapping_add(signed * unsigned);
                     }
                     *sum = value.to_le_bytes();

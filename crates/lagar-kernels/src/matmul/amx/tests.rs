@@ -15,7 +15,7 @@ use super::super::tests::{KINDS, Owned, Random, same};
 use super::super::tile::{Factors, MOST, Ops, Product, Tile, UNIT};
 use super::emulation::Emulation;
 use super::tiles::{Config, STEP, Shape, Tiles};
-use super::{OPS, multiply_with, release_with};
+use super::{OPS, multiply_with, release_with, works_with};
 use crate::{Disjoint, Isa, Pool};
 
 thread_local! {
@@ -138,6 +138,16 @@ impl Operands {
         let mut found = before;
         multiply(&product(&raised, 0..n), &mut found);
         same(&found, &expected, what);
+    }
+}
+
+#[test]
+fn tiles_that_compute_something_else_are_found_out() {
+    for mistaken in [false, true] {
+        let mut tiles = Emulation::anywhere(mistaken);
+        // SAFETY: these tiles can be used anywhere.
+        assert_eq!(unsafe { works_with(&mut tiles) }, !mistaken);
+        assert!(!tiles.holds());
     }
 }
 
