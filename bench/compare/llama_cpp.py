@@ -5,7 +5,7 @@
     target/llama-cpp/bin/python bench/compare/llama_cpp.py quality CHECKPOINT --text VAL --calibration CAL \\
         [--types Q2_K,IQ2_XXS] [--tokens N] [--context N] [--activations f32] [--lagar FILE[@TIER] ...] [--json OUT]
     target/llama-cpp/bin/python bench/compare/llama_cpp.py speed CHECKPOINT \\
-        [--types Q4_0,Q2_K] [--lagar FILE[@TIER] ...] [--prompt 128,512] [--json OUT] [--llama-bench OUT]
+        [--types Q4_0,Q2_K] [--lagar FILE[@TIER] ...] [--prompt 128,512] [--context 0,4096] [--json OUT] [--llama-bench OUT]
 
 Both write the checkpoint as an F32 GGUF and let llama.cpp quantize that, in the folder of --work; what lies there
 already is used again.
