@@ -15,6 +15,7 @@ use std::ops::Range;
 
 use lagar_codec::{BLOCK_COLS, ROW_UNIT, TILE_ROWS};
 
+use super::avx512::{self, accumulate};
 use super::lookup::{FREE_OFFSET, Form, Lookup, SPLIT_OFFSET};
 use super::tile::{AHEAD, Factors, Ops, Product, Tile, UNIT};
 use decode::{Bytes, Free, Halves, Nibble, Plain, Spread, Whole};
@@ -30,7 +31,7 @@ pub(super) const OPS: Ops = Ops {
     release: || {},
     peak,
     // They need no more than BW.
-    scales: super::avx512::OPS.scales,
+    scales: avx512::OPS.scales,
 };
 
 /// With AVX-512 VNNI.
@@ -40,7 +41,7 @@ pub(super) const OPS_VNNI: Ops = Ops {
     offset: offset::<true>,
     multiply: multiply::<true>,
     // It needs no more than VNNI.
-    peak: super::avx512::OPS.peak,
+    peak: avx512::OPS.peak,
     ..OPS
 };
 
@@ -171,20 +172,6 @@ unsafe fn start<const VNNI: bool>(split: bool, x: &[i8], sum: i32) -> i32 {
             lost = _mm512_add_epi64(lost, _mm512_sad_epu8(below, _mm512_setzero_si512()));
         }
         _mm512_reduce_add_epi64(lost) as i32
-    }
-}
-
-/// `sums = fma(dots, scales · x_scale, sums)` of 16 rows.
-///
-/// # Safety
-/// The processor has AVX-512; there are 16 scales and 16 sums.
-#[inline(always)]
-unsafe fn accumulate(dots: __m512i, scales: *const f32, x_scale: f32, sums: *mut f32) {
-    // SAFETY: the caller promises all of it.
-    unsafe {
-        let scale = _mm512_mul_ps(_mm512_loadu_ps(scales), _mm512_set1_ps(x_scale));
-        let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, _mm512_loadu_ps(sums));
-        _mm512_storeu_ps(sums, sum);
     }
 }
 

@@ -83,12 +83,14 @@ impl Int8Task<'_> {
             let codes = &stage.scales(task.tile_row, g)[task.rows()];
             // SAFETY: these are the operations of an instruction set that this processor has.
             unsafe { (ops.scales)(codes, scales) };
-            let levels =
-                &mut levels[..task.units.len() * tile.blocks() * UNIT * usize::from(!direct)];
-            if !direct {
+            let levels: &[u8] = if direct {
+                &[]
+            } else {
+                let levels = &mut levels[..task.units.len() * tile.blocks() * UNIT];
                 // SAFETY: as above.
                 unsafe { (ops.decode)(&tile, task.units.clone(), levels) };
-            }
+                levels
+            };
             let chunks = vectors.clone().step_by(together);
             for (first, sums) in chunks.zip(sums.chunks_mut(together * rows)) {
                 let own = Own::of(x, g, first..first + sums.len() / rows);
