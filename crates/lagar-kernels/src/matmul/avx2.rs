@@ -17,7 +17,7 @@ use std::ops::Range;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::{Form, Lookup};
-use super::tile::{AHEAD, Factors, Ops, Product, Tile, UNIT};
+use super::tile::{AHEAD, DECODE_AHEAD, Factors, Ops, Product, Tile, UNIT};
 use decode::{Free, Half, Halves, Nibble, Plain, STEP, Steps, offset};
 use pairs::Pairs;
 
@@ -291,7 +291,7 @@ unsafe fn decode_with<S: Steps<N>, const N: usize>(
         let mut block = tile.unit(units.start);
         for b in 0..tile.blocks() {
             let mut codes = block;
-            let ahead = block.wrapping_add(AHEAD);
+            let ahead = block.wrapping_add(DECODE_AHEAD);
             for line in (0..2 * units.len() / N * steps.bytes()).step_by(64) {
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
             }

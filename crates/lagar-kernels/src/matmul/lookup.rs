@@ -2,8 +2,8 @@
 
 use lagar_codec::{Split, Table};
 
-/// What x86's look-ups of split tables, of levels within ±63, add to levels, so that they are unsigned.
-#[cfg(target_arch = "x86_64")]
+/// What the look-ups of split tables, of levels within ±63, add to levels, so that they are above 0: see [`halves`].
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) const SPLIT_OFFSET: u8 = 64;
 /// What AVX-512's look-ups of other tables add where products take unsigned levels.
 #[cfg(target_arch = "x86_64")]
@@ -42,8 +42,9 @@ pub(super) struct Lookup {
     pub(super) scalar: bool,
     /// The level of every byte of which the low `L` bits are the window.
     pub(super) levels: [i8; 256],
-    /// The halves of a split table.
-    pub(super) split: Option<Split>,
+    /// Of a split table, see [`halves`].
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    pub(super) halves: [[i8; 16]; 2],
 }
 
 impl Lookup {
@@ -64,7 +65,8 @@ impl Lookup {
             form,
             scalar: table.depth() == table.window(),
             levels,
-            split: table.split().copied(),
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            halves: table.split().map(halves).unwrap_or_default(),
         }
     }
 
@@ -78,21 +80,33 @@ impl Lookup {
         Place::of(self.depth, self.scalar)
     }
 
-    /// The signs, ±1, of a split table's A by the high 4 bits of a window, and of B by the low 4 bits.
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    pub(super) fn signs(&self) -> [[i8; 16]; 2] {
-        let split = self.split.as_ref().expect("a split table");
-        let sign = |bits: usize, bit: u8| if bits >> bit & 1 == 1 { -1 } else { 1 };
-        [
-            std::array::from_fn(|high| sign(high, split.a_sign_bit - 4)),
-            std::array::from_fn(|low| sign(low, split.b_sign_bit)),
-        ]
-    }
-
     /// The 16 levels of [`Form::Nibble`].
     pub(super) fn nibble(&self) -> [i8; 16] {
         std::array::from_fn(|i| self.levels[i])
     }
+}
+
+/// Of a split table, the bytes `p[low]` and `q[high]`, by the window's low and high 4 bits, with
+/// `|p[low] + q[high]| = level + SPLIT_OFFSET`. The sum wraps around; the magnitude is that of its signed byte.
+///
+/// A's sign `s` is that of one of the high bits, B's sign `t` that of one of the low ones. So the level
+/// `s·a[low] + t·b[high]` is `s·t·v` with `v = t·a[low] + s·b[high]`, each term of which is known from its own 4 bits. The
+/// sum is `−(64 + v)`, plus 128 for each of the signs that is −1; twice 128 is nothing. Where `s·t` is 1 that leaves
+/// `−(64 + v)`, else `64 − v`, both within ±127.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn halves(split: &Split) -> [[i8; 16]; 2] {
+    // Minus a level, times its half's own sign, with 128 if that is −1.
+    let byte = |level: i8, negative: bool| match negative {
+        true => level.wrapping_add(i8::MIN),
+        false => level.wrapping_neg(),
+    };
+    let negative = |bits: usize, bit: u8| bits >> bit & 1 == 1;
+    [
+        std::array::from_fn(|low| {
+            byte(split.a[low], negative(low, split.b_sign_bit)).wrapping_sub(SPLIT_OFFSET as i8)
+        }),
+        std::array::from_fn(|high| byte(split.b[high], negative(high, split.a_sign_bit - 4))),
+    ]
 }
 
 /// Where the windows of consecutive weights lie: that of weight `i` begins at bit

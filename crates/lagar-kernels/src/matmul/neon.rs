@@ -2,7 +2,7 @@
 //!
 //! A step handles 16 windows, 4 rows × 4 columns. Each 16-bit lane gets the two bytes that hold a
 //! window, a shift by lane brings it to the low byte, and `trn1` joins even and odd windows. Levels are
-//! signed bytes throughout.
+//! signed bytes, those of split tables plus 64.
 
 mod decode;
 mod few;
@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
-use super::lookup::Form;
+use super::lookup::{Form, Lookup};
 use super::portable;
 use super::tile::{Factors, Ops, Product, Tile, UNIT};
 use decode::{Decode, Extract, Free, Halves, Nibble, Plain, STEP, shared};
@@ -32,7 +32,7 @@ pub(super) const OPS: Ops = Ops {
     // takes more instructions than decoding first (bench/record/instructions-per-64-weights.md).
     few: 1,
     decode,
-    offset: |_| 0,
+    offset,
     together: 4,
     multiply: multiply::<false>,
     release: || {},
@@ -68,6 +68,40 @@ macro_rules! with_decode {
             (Form::Free, false) => $function::<Free, false $(, $constant)?> $arguments,
         }
     };
+}
+
+/// See [`Ops::offset`].
+fn offset(lookup: &Lookup) -> u8 {
+    match lookup.form {
+        Form::Split => Halves::OFFSET,
+        Form::Nibble | Form::Plain | Form::Free => 0,
+    }
+}
+
+/// Where the sums of a vector's products begin, given what is added to levels and the sum of the vector's values.
+///
+/// # Safety
+/// The processor has NEON.
+#[inline(always)]
+unsafe fn start(offset: u8, x_sum: i32) -> int32x4_t {
+    // SAFETY: the caller promises NEON.
+    unsafe { vdupq_n_s32(-i32::from(offset) * x_sum) }
+}
+
+/// [`start`] for each of `T` vectors; those that `by` does not have begin anywhere.
+///
+/// # Safety
+/// The processor has NEON.
+#[inline(always)]
+unsafe fn starts<const T: usize>(offset: u8, by: &Factors<'_>) -> [int32x4_t; T] {
+    // SAFETY: the caller promises NEON.
+    unsafe {
+        let mut starts = [vdupq_n_s32(0); T];
+        for (starts, &x_sum) in starts.iter_mut().zip(by.x_sums) {
+            *starts = start(offset, x_sum);
+        }
+        starts
+    }
 }
 
 /// Adds the products of 4 rows of 4 levels with 4 values to 4 sums.
@@ -219,7 +253,7 @@ unsafe fn dot_with<D: Decode, const SHARED: bool, const DOTPROD: bool>(
     // first, and 16 windows are read at most 48 bytes further on, 16 bytes each.
     unsafe {
         let (extract, table) = (Extract::<SHARED>::new(tile.lookup), D::new(tile.lookup));
-        let mut dots = [vdupq_n_s32(0); 64];
+        let mut dots = [start(D::OFFSET, by.x_sums[0]); 64];
         let dots = &mut dots[..4 * units.len()];
         let mut block = tile.unit(units.start);
         for x in &by.x.as_chunks::<BLOCK_COLS>().0[..tile.blocks()] {
@@ -299,15 +333,18 @@ unsafe fn multiply_tokens<const T: usize, const DOTPROD: bool>(
     sums: &mut [f32],
 ) {
     let x = Packed::in_blocks(&product.by, product.blocks);
+    let offset = offset(product.lookup);
     let units = product.levels.chunks_exact(product.blocks * UNIT);
     for (unit, levels) in units.enumerate() {
         // SAFETY: the caller promises the processor; `Product::check` has the length of `sums`, and `x` was packed
         // from as many blocks.
-        unsafe { multiply_unit::<T, DOTPROD>(levels, &x, unit * ROW_UNIT, &product.by, sums) }
+        unsafe {
+            multiply_unit::<T, DOTPROD>(levels, offset, &x, unit * ROW_UNIT, &product.by, sums)
+        }
     }
 }
 
-/// Products of 16 rows of decoded levels, `row` to `row + 15`, with `T` vectors, packed in as many blocks.
+/// Products of 16 rows of decoded levels, plus `offset`, `row` to `row + 15`, with `T` vectors, packed in as many blocks.
 ///
 /// # Safety
 /// The processor has NEON, and the int8 dot product if `DOTPROD` is set; `by` has that many vectors and rows, `sums` is
@@ -315,6 +352,7 @@ unsafe fn multiply_tokens<const T: usize, const DOTPROD: bool>(
 #[inline(always)]
 unsafe fn multiply_unit<const T: usize, const DOTPROD: bool>(
     levels: &[u8],
+    offset: u8,
     x: &Packed,
     row: usize,
     by: &Factors<'_>,
@@ -323,7 +361,7 @@ unsafe fn multiply_unit<const T: usize, const DOTPROD: bool>(
     // SAFETY: the caller promises the processor, the registers of `x`, and what `accumulate` asks for; a block is 64
     // levels.
     unsafe {
-        let mut dots = [[vdupq_n_s32(0); T]; 4];
+        let mut dots = [starts::<T>(offset, by); 4];
         for (b, levels) in levels.as_chunks::<UNIT>().0.iter().enumerate() {
             let x = x.register(b);
             for (i, dots) in dots.iter_mut().enumerate() {

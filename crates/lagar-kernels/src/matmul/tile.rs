@@ -22,6 +22,11 @@ const FEW: usize = 4;
 #[cfg(target_arch = "x86_64")]
 pub(super) const AHEAD: usize = 2048;
 
+/// The same where a tile is decoded and then multiplied with several vectors, which takes nothing from memory: what is asked for as
+/// one tile is decoded comes while it is multiplied.
+#[cfg(target_arch = "x86_64")]
+pub(super) const DECODE_AHEAD: usize = 4 * AHEAD;
+
 /// A tile's stream.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
@@ -122,8 +127,8 @@ impl Factors<'_> {
 pub(super) struct Product<'a> {
     /// What the levels were decoded with.
     #[cfg_attr(
-        not(target_arch = "x86_64"),
-        expect(dead_code, reason = "elsewhere levels are signed")
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
+        expect(dead_code, reason = "elsewhere levels have no offset")
     )]
     pub(super) lookup: &'a Lookup,
     /// Decoded by [`Ops::decode`]: `units × blocks × 64` bytes.
@@ -184,9 +189,9 @@ impl Ops {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => super::avx512::OPS,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Bw => super::avx512bw::OPS,
+            Isa::Avx512Bw => super::avx512::OPS_BW,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512BwVnni => super::avx512bw::OPS_VNNI,
+            Isa::Avx512BwVnni => super::avx512::OPS_BW_VNNI,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => super::avx2::OPS,
             #[cfg(target_arch = "x86_64")]

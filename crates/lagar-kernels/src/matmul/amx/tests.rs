@@ -8,7 +8,7 @@ use lagar_codec::{Activations, BLOCK_COLS, GROUP, ROW_UNIT, StageLayout, Table};
 use proptest::prelude::*;
 
 use super::super::int8::{Int8Task, Scratch};
-use super::super::lookup::Lookup;
+use super::super::lookup::{Form, Lookup};
 use super::super::portable;
 use super::super::tasks::{Output, Tasks};
 use super::super::tests::{KINDS, Owned, Random, same};
@@ -79,7 +79,7 @@ impl Operands {
     fn new(random: &mut Random, n: usize, units: usize, blocks: usize, kind: usize) -> Self {
         let lookup = Lookup::new(&random.table(4, kind));
         // Levels of a split table are within ±63.
-        let most = if kind + 1 == KINDS { 63 } else { 127 };
+        let most = if lookup.form == Form::Split { 63 } else { 127 };
         let stride = blocks * BLOCK_COLS + random.below(9);
         let mut signed = |len, least: i32, most: i32| -> Vec<i8> {
             (0..len)
@@ -176,7 +176,7 @@ fn extremes_do_not_saturate() {
     for kind in 0..KINDS {
         for (least, most) in [(-128, 127), (127, -128), (127, 127), (-128, -128)] {
             let mut operands = Operands::new(&mut random, 16, 4, 32, kind);
-            let level = if kind + 1 == KINDS {
+            let level = if operands.lookup.form == Form::Split {
                 least / 2 + i8::from(least < 0)
             } else {
                 least

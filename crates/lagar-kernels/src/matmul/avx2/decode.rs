@@ -239,18 +239,13 @@ impl Decode for Nibble {
     }
 }
 
-/// A split table: the levels and the signs of each half by 4 bits.
+/// A split table: [`Lookup::halves`].
 #[derive(Clone, Copy)]
 pub(super) struct Halves {
-    a: __m256i,
-    b: __m256i,
-    /// ±1, by the bits that choose B.
-    a_sign: __m256i,
-    /// ±1, by the bits that choose A.
-    b_sign: __m256i,
+    p: __m256i,
+    q: __m256i,
     /// 15 in each byte.
     pub(super) low: __m256i,
-    offset: __m256i,
 }
 
 impl Halves {
@@ -262,11 +257,9 @@ impl Halves {
     pub(super) unsafe fn of(self, low: __m256i, high: __m256i) -> __m256i {
         // SAFETY: the caller promises AVX2.
         unsafe {
-            let a = _mm256_shuffle_epi8(self.a, low);
-            let b = _mm256_shuffle_epi8(self.b, high);
-            let a = _mm256_sign_epi8(a, _mm256_shuffle_epi8(self.a_sign, high));
-            let b = _mm256_sign_epi8(b, _mm256_shuffle_epi8(self.b_sign, low));
-            _mm256_add_epi8(_mm256_add_epi8(a, b), self.offset)
+            let p = _mm256_shuffle_epi8(self.p, low);
+            let q = _mm256_shuffle_epi8(self.q, high);
+            _mm256_abs_epi8(_mm256_add_epi8(p, q))
         }
     }
 }
@@ -276,17 +269,13 @@ impl Decode for Halves {
 
     #[inline(always)]
     unsafe fn new(lookup: &Lookup) -> Self {
-        let split = lookup.split.as_ref().expect("a split table");
-        let [a_sign, b_sign] = lookup.signs();
+        let [p, q] = lookup.halves;
         // SAFETY: the caller promises AVX2.
         unsafe {
             Self {
-                a: twice(split.a),
-                b: twice(split.b),
-                a_sign: twice(a_sign),
-                b_sign: twice(b_sign),
+                p: twice(p),
+                q: twice(q),
                 low: _mm256_set1_epi8(15),
-                offset: _mm256_set1_epi8(SPLIT_OFFSET as i8),
             }
         }
     }

@@ -90,13 +90,14 @@ impl<const K: usize> Pairs<K> {
             let before = _mm256_loadu_si256(codes.cast());
             let own = _mm256_loadu_si256(codes.add(1).cast());
             let (low, high) = (self.four::<0>(own), self.four::<4>(own));
-            // The 4 bits two below the edges of the byte, and those between both.
+            // The 4 bits two below the edges of the byte, and those between both. These a shift of 64 bits brings into place but in the last
+            // byte from the one side, in the first from the other.
             let below = self.four::<2>(before);
-            let three = _mm256_set1_epi8(3);
-            let edge = _mm256_or_si256(
-                _mm256_and_si256(_mm256_srli_epi16::<6>(before), three),
-                _mm256_slli_epi16::<2>(_mm256_and_si256(own, three)),
+            let edge = _mm256_blend_epi32::<0b1010_1010>(
+                _mm256_srli_epi64::<6>(before),
+                _mm256_slli_epi64::<2>(own),
             );
+            let edge = _mm256_and_si256(edge, self.0.low);
             let first = self.level(below, edge);
             let second = self.level(self.four::<4>(before), low);
             let third = self.level(edge, self.four::<2>(own));

@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::super::lookup::{Lookup, Place};
+use super::super::lookup::{Lookup, Place, SPLIT_OFFSET};
 use super::super::tile::UNIT;
 
 /// Windows of a step.
@@ -105,12 +105,14 @@ impl<const SHARED: bool> Extract<SHARED> {
 pub(super) trait Decode: Copy {
     /// Whether its registers leave room for few others.
     const LARGE: bool = false;
+    /// What is added to levels.
+    const OFFSET: u8 = 0;
 
     /// # Safety
     /// The processor has NEON.
     unsafe fn new(lookup: &Lookup) -> Self;
 
-    /// Windows, with any bits above them, to levels.
+    /// Windows, with any bits above them, to levels plus offset, signed bytes.
     ///
     /// # Safety
     /// The processor has NEON.
@@ -135,27 +137,24 @@ impl Decode for Nibble {
     }
 }
 
-/// A split table: the levels and the signs (±1) of each half by 4 bits.
+/// A split table: [`Lookup::halves`].
 #[derive(Clone, Copy)]
 pub(super) struct Halves {
-    a: int8x16_t,
-    b: int8x16_t,
-    a_sign: int8x16_t,
-    b_sign: int8x16_t,
+    p: int8x16_t,
+    q: int8x16_t,
 }
 
 impl Decode for Halves {
+    const OFFSET: u8 = SPLIT_OFFSET;
+
     #[inline(always)]
     unsafe fn new(lookup: &Lookup) -> Self {
-        let split = lookup.split.as_ref().expect("a split table");
-        let [a_sign, b_sign] = lookup.signs();
+        let [p, q] = lookup.halves;
         // SAFETY: the caller promises NEON; each array has 16 bytes.
         unsafe {
             Self {
-                a: vld1q_s8(split.a.as_ptr()),
-                b: vld1q_s8(split.b.as_ptr()),
-                a_sign: vld1q_s8(a_sign.as_ptr()),
-                b_sign: vld1q_s8(b_sign.as_ptr()),
+                p: vld1q_s8(p.as_ptr()),
+                q: vld1q_s8(q.as_ptr()),
             }
         }
     }
@@ -164,10 +163,9 @@ impl Decode for Halves {
     unsafe fn levels(self, windows: uint8x16_t) -> int8x16_t {
         // SAFETY: the caller promises NEON.
         unsafe {
-            let low = vandq_u8(windows, vdupq_n_u8(15));
-            let high = vshrq_n_u8::<4>(windows);
-            let a = vmulq_s8(vqtbl1q_s8(self.a, low), vqtbl1q_s8(self.a_sign, high));
-            vmlaq_s8(a, vqtbl1q_s8(self.b, high), vqtbl1q_s8(self.b_sign, low))
+            let p = vqtbl1q_s8(self.p, vandq_u8(windows, vdupq_n_u8(15)));
+            let q = vqtbl1q_s8(self.q, vshrq_n_u8::<4>(windows));
+            vabsq_s8(vaddq_s8(p, q))
         }
     }
 }

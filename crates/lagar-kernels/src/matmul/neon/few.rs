@@ -11,7 +11,7 @@ use lagar_codec::ROW_UNIT;
 use super::super::tile::{Factors, Tile, UNIT};
 use super::decode::{Decode, Extract, STEP};
 use super::packed::{BLOCKS, Packed};
-use super::{STEP_ROWS, accumulate, add_lanes, decode_with, multiply_unit};
+use super::{STEP_ROWS, accumulate, add_lanes, decode_with, multiply_unit, starts};
 
 /// # Safety
 /// As [`Ops::dot`](super::Ops::dot), whose arguments are checked.
@@ -55,7 +55,7 @@ unsafe fn few_vectors<D: Decode, const SHARED: bool, const T: usize, const S: us
         for first in (0..units.len() * UNIT / STEP).step_by(S) {
             let unit = tile.unit(units.start + first / 4);
             let mut codes = unit.wrapping_add(first % 4 * step);
-            let mut dots = [[vdupq_n_s32(0); T]; S];
+            let mut dots = [starts::<T>(D::OFFSET, by); S];
             for b in 0..tile.blocks() {
                 let x = x.register(b);
                 for (i, dots) in dots.iter_mut().enumerate() {
@@ -95,7 +95,7 @@ unsafe fn few_decoded<D: Decode, const SHARED: bool, const T: usize>(
         // many blocks, and `by` and `sums` `T` vectors and the rows of `units`.
         unsafe {
             decode_with::<D, SHARED>(tile, unit..unit + 1, levels);
-            multiply_unit::<T, true>(levels, &x, i * ROW_UNIT, by, sums);
+            multiply_unit::<T, true>(levels, D::OFFSET, &x, i * ROW_UNIT, by, sums);
         }
     }
 }

@@ -12,7 +12,7 @@ use lagar_codec::ROW_UNIT;
 use super::super::tile::{Product, UNIT};
 use super::decode::STEP;
 use super::packed::Packed;
-use super::{STEP_ROWS, accumulate, multiply_tokens};
+use super::{STEP_ROWS, accumulate, multiply_tokens, offset, start};
 
 /// Sums of 4 rows with 2 vectors: rows 0 and 1, and 2 and 3, each with the one vector and then the other.
 type Sums = [int32x4_t; 2];
@@ -60,6 +60,7 @@ pub(super) unsafe fn multiply(product: &Product<'_>, sums: &mut [f32]) {
 unsafe fn multiply_pairs<const P: usize>(product: &Product<'_>, sums: &mut [f32]) {
     let (blocks, count) = (product.blocks, product.by.x_sums.len());
     let x = Packed::in_pairs(&product.by, blocks);
+    let offset = offset(product.lookup);
     let units = product.levels.chunks_exact(blocks * UNIT);
     for (unit, levels) in units.enumerate() {
         let (pairs, rest) = levels.as_chunks::<{ 2 * UNIT }>();
@@ -67,6 +68,13 @@ unsafe fn multiply_pairs<const P: usize>(product: &Product<'_>, sums: &mut [f32]
         // `Packed::in_pairs` took no more than 32 blocks, so there are as many registers.
         unsafe {
             let mut dots = [[[vdupq_n_s32(0); 2]; P]; 4];
+            for dots in &mut dots {
+                for (dots, x_sums) in dots.iter_mut().zip(product.by.x_sums.chunks(2)) {
+                    let first = start(offset, x_sums[0]);
+                    let second = start(offset, x_sums[x_sums.len() - 1]);
+                    *dots = [vtrn1q_s32(first, second); 2];
+                }
+            }
             for (pair, levels) in pairs.iter().enumerate() {
                 let levels = levels.as_ptr();
                 add_blocks(&mut dots, levels, levels.add(UNIT), &x, pair);

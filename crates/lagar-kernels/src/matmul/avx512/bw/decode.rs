@@ -2,16 +2,16 @@
 
 use std::arch::x86_64::*;
 
-use super::super::lookup::{FREE_OFFSET, Lookup, Place, SPLIT_OFFSET};
-use super::super::tile::UNIT;
-use super::Steps;
+use super::super::super::lookup::{FREE_OFFSET, Lookup, Place};
+use super::super::super::tile::UNIT;
+use super::super::units::{Set, Steps};
 
 /// For `vpternlogd`: bits of the second operand where the third is set, of the first elsewhere.
 pub(super) const SELECT: i32 = 0b1101_1000;
 
 /// One unit, with any table.
 #[derive(Clone, Copy)]
-pub(super) struct Whole<E, D> {
+pub(in super::super) struct Whole<E, D> {
     extract: E,
     table: D,
 }
@@ -20,12 +20,12 @@ impl<E: Extract, D: Decode> Steps<1> for Whole<E, D> {
     const SPLIT: bool = D::SPLIT;
 
     #[inline(always)]
-    unsafe fn new<const VNNI: bool>(lookup: &Lookup) -> Self {
+    unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
         // SAFETY: the caller promises AVX-512 BW.
         unsafe {
             Self {
                 extract: E::new(lookup),
-                table: D::new::<VNNI>(lookup),
+                table: D::new::<F>(lookup),
             }
         }
     }
@@ -43,7 +43,7 @@ impl<E: Extract, D: Decode> Steps<1> for Whole<E, D> {
 }
 
 /// Extraction of 64 windows, as registers.
-pub(super) trait Extract: Copy {
+pub(in super::super) trait Extract: Copy {
     /// # Safety
     /// The processor has AVX-512 BW.
     unsafe fn new(lookup: &Lookup) -> Self;
@@ -198,13 +198,13 @@ impl<const SHARED: bool, const DWORDS: bool> Extract for Spread<SHARED, DWORDS> 
 }
 
 /// Look-up of 64 windows, as registers.
-pub(super) trait Decode: Copy {
+pub(in super::super) trait Decode: Copy {
     /// See [`Steps::SPLIT`].
     const SPLIT: bool;
 
     /// # Safety
     /// The processor has AVX-512 BW.
-    unsafe fn new<const VNNI: bool>(lookup: &Lookup) -> Self;
+    unsafe fn new<F: Set>(lookup: &Lookup) -> Self;
 
     /// Windows, with any bits above them, to levels.
     ///
@@ -218,7 +218,7 @@ pub(super) trait Decode: Copy {
 /// # Safety
 /// The processor has AVX-512.
 #[inline(always)]
-unsafe fn four_times(bytes: [i8; 16]) -> __m512i {
+pub(in super::super) unsafe fn four_times(bytes: [i8; 16]) -> __m512i {
     // SAFETY: the caller promises AVX-512; there are 16 bytes.
     unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(bytes.as_ptr().cast())) }
 }
@@ -228,9 +228,9 @@ unsafe fn four_times(bytes: [i8; 16]) -> __m512i {
 /// # Safety
 /// The processor has AVX-512 BW.
 #[inline(always)]
-unsafe fn flip<const VNNI: bool>() -> __m512i {
+unsafe fn flip<F: Set>() -> __m512i {
     // SAFETY: the caller promises AVX-512 BW.
-    unsafe { _mm512_set1_epi8(if VNNI { FREE_OFFSET as i8 } else { 0 }) }
+    unsafe { _mm512_set1_epi8(if F::VNNI { FREE_OFFSET as i8 } else { 0 }) }
 }
 
 /// Up to 16 levels.
@@ -257,11 +257,11 @@ impl Decode for Nibble {
     const SPLIT: bool = false;
 
     #[inline(always)]
-    unsafe fn new<const VNNI: bool>(lookup: &Lookup) -> Self {
+    unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
         // SAFETY: the caller promises AVX-512 BW.
         unsafe {
             Self {
-                table: _mm512_xor_si512(four_times(lookup.nibble()), flip::<VNNI>()),
+                table: _mm512_xor_si512(four_times(lookup.nibble()), flip::<F>()),
                 low: _mm512_set1_epi8(15),
             }
         }
@@ -274,18 +274,11 @@ impl Decode for Nibble {
     }
 }
 
-/// A split table: the levels of each half by 4 bits, and the bits that change their signs.
+/// A split table: [`Lookup::halves`].
 #[derive(Clone, Copy)]
 pub(super) struct Halves {
-    /// Plus offset.
-    a: __m512i,
-    b: __m512i,
-    /// Of the bits that choose B.
-    a_sign: __m512i,
-    /// Of the bits that choose A.
-    b_sign: __m512i,
-    /// Twice the offset.
-    twice: __m512i,
+    p: __m512i,
+    q: __m512i,
     /// 15 in each byte.
     pub(super) low: __m512i,
 }
@@ -299,12 +292,9 @@ impl Halves {
     pub(super) unsafe fn of(self, low: __m512i, high: __m512i) -> __m512i {
         // SAFETY: the caller promises AVX-512 BW.
         unsafe {
-            let a = _mm512_shuffle_epi8(self.a, low);
-            let b = _mm512_shuffle_epi8(self.b, high);
-            let a_negative = _mm512_test_epi8_mask(high, self.a_sign);
-            let b_negative = _mm512_test_epi8_mask(low, self.b_sign);
-            let a = _mm512_mask_sub_epi8(a, a_negative, self.twice, a);
-            _mm512_mask_sub_epi8(_mm512_add_epi8(a, b), b_negative, a, b)
+            let p = _mm512_shuffle_epi8(self.p, low);
+            let q = _mm512_shuffle_epi8(self.q, high);
+            _mm512_abs_epi8(_mm512_add_epi8(p, q))
         }
     }
 }
@@ -313,17 +303,13 @@ impl Decode for Halves {
     const SPLIT: bool = true;
 
     #[inline(always)]
-    unsafe fn new<const VNNI: bool>(lookup: &Lookup) -> Self {
-        let split = lookup.split.as_ref().expect("a split table");
+    unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
+        let [p, q] = lookup.halves;
         // SAFETY: the caller promises AVX-512 BW.
         unsafe {
-            let offset = _mm512_set1_epi8(SPLIT_OFFSET as i8);
             Self {
-                a: _mm512_add_epi8(four_times(split.a), offset),
-                b: four_times(split.b),
-                twice: _mm512_add_epi8(offset, offset),
-                a_sign: _mm512_set1_epi8(1 << (split.a_sign_bit - 4)),
-                b_sign: _mm512_set1_epi8(1 << split.b_sign_bit),
+                p: four_times(p),
+                q: four_times(q),
                 low: _mm512_set1_epi8(15),
             }
         }
@@ -342,15 +328,15 @@ impl Decode for Halves {
 
 /// Plain int8.
 #[derive(Clone, Copy)]
-pub(super) struct Plain(__m512i);
+pub(in super::super) struct Plain(__m512i);
 
 impl Decode for Plain {
     const SPLIT: bool = false;
 
     #[inline(always)]
-    unsafe fn new<const VNNI: bool>(_: &Lookup) -> Self {
+    unsafe fn new<F: Set>(_: &Lookup) -> Self {
         // SAFETY: the caller promises AVX-512 BW.
-        Self(unsafe { flip::<VNNI>() })
+        Self(unsafe { flip::<F>() })
     }
 
     #[inline(always)]
@@ -401,7 +387,7 @@ impl<const TABLES: usize> Decode for Free<TABLES> {
     const SPLIT: bool = false;
 
     #[inline(always)]
-    unsafe fn new<const VNNI: bool>(lookup: &Lookup) -> Self {
+    unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
         let levels = lookup.levels.as_ptr();
         // SAFETY: the caller promises AVX-512 BW; a table is 32 words of two levels, the second as far from the first as the table, or
         // two that are looked up together, has words: the last load ends with the 256th level.
@@ -413,7 +399,7 @@ impl<const TABLES: usize> Decode for Free<TABLES> {
                 let first = _mm512_cvtepu8_epi16(_mm256_loadu_si256(first.cast()));
                 let second = _mm512_cvtepu8_epi16(_mm256_loadu_si256(second.cast()));
                 let words = _mm512_or_si512(first, _mm512_slli_epi16::<8>(second));
-                *table = _mm512_xor_si512(words, flip::<VNNI>());
+                *table = _mm512_xor_si512(words, flip::<F>());
             }
             Self {
                 tables,

@@ -6,8 +6,8 @@
 
 use std::arch::x86_64::*;
 
-use super::super::lookup::Lookup;
-use super::Steps;
+use super::super::super::lookup::Lookup;
+use super::super::units::{Set, Steps};
 use super::decode::{Decode, Halves, Nibble, SELECT};
 
 /// Four units of a split table at 2 bits.
@@ -34,12 +34,12 @@ impl Steps<4> for TwoBits {
     const SPLIT: bool = true;
 
     #[inline(always)]
-    unsafe fn new<const VNNI: bool>(lookup: &Lookup) -> Self {
+    unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
         assert_eq!(lookup.depth, 2);
         // SAFETY: the caller promises AVX-512 BW.
         unsafe {
             Self {
-                table: Halves::new::<VNNI>(lookup),
+                table: Halves::new::<F>(lookup),
                 three: _mm512_set1_epi8(3),
             }
         }
@@ -84,25 +84,9 @@ impl Steps<4> for TwoBits {
     }
 
     #[inline(always)]
-    unsafe fn ascending([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
-        // Lane `u` of each belongs to unit `u`.
+    unsafe fn ascending(lanes: [__m512i; 4]) -> [__m512i; 4] {
         // SAFETY: the caller promises AVX-512 BW.
-        unsafe {
-            let first = [
-                _mm512_shuffle_i32x4::<0b01_00_01_00>(a, b),
-                _mm512_shuffle_i32x4::<0b01_00_01_00>(c, d),
-            ];
-            let last = [
-                _mm512_shuffle_i32x4::<0b11_10_11_10>(a, b),
-                _mm512_shuffle_i32x4::<0b11_10_11_10>(c, d),
-            ];
-            [
-                _mm512_shuffle_i32x4::<0b10_00_10_00>(first[0], first[1]),
-                _mm512_shuffle_i32x4::<0b11_01_11_01>(first[0], first[1]),
-                _mm512_shuffle_i32x4::<0b10_00_10_00>(last[0], last[1]),
-                _mm512_shuffle_i32x4::<0b11_01_11_01>(last[0], last[1]),
-            ]
-        }
+        unsafe { transposed(lanes) }
     }
 }
 
@@ -114,10 +98,10 @@ impl Steps<2> for FourBits {
     const SPLIT: bool = true;
 
     #[inline(always)]
-    unsafe fn new<const VNNI: bool>(lookup: &Lookup) -> Self {
+    unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
         assert_eq!(lookup.depth, 4);
         // SAFETY: the caller promises AVX-512 BW.
-        Self(unsafe { Halves::new::<VNNI>(lookup) })
+        Self(unsafe { Halves::new::<F>(lookup) })
     }
 
     /// See [`join`]: the even windows end with the low half of a byte, and begin with the high half of the one before.
@@ -147,10 +131,10 @@ impl Steps<2> for Codebook {
     const SPLIT: bool = false;
 
     #[inline(always)]
-    unsafe fn new<const VNNI: bool>(lookup: &Lookup) -> Self {
+    unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
         assert!(lookup.depth == 4 && lookup.scalar);
         // SAFETY: the caller promises AVX-512 BW.
-        Self(unsafe { Nibble::new::<VNNI>(lookup) })
+        Self(unsafe { Nibble::new::<F>(lookup) })
     }
 
     /// See [`join`].
@@ -216,6 +200,31 @@ unsafe fn two_units([a, b]: [__m512i; 2]) -> [__m512i; 2] {
         [
             _mm512_permutex2var_epi64(a, first, b),
             _mm512_permutex2var_epi64(a, second, b),
+        ]
+    }
+}
+
+/// Lanes of 16 bytes as a matrix, transposed.
+///
+/// # Safety
+/// The processor has AVX-512.
+#[inline(always)]
+pub(in super::super) unsafe fn transposed([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    // SAFETY: the caller promises AVX-512.
+    unsafe {
+        let first = [
+            _mm512_shuffle_i32x4::<0b01_00_01_00>(a, b),
+            _mm512_shuffle_i32x4::<0b01_00_01_00>(c, d),
+        ];
+        let last = [
+            _mm512_shuffle_i32x4::<0b11_10_11_10>(a, b),
+            _mm512_shuffle_i32x4::<0b11_10_11_10>(c, d),
+        ];
+        [
+            _mm512_shuffle_i32x4::<0b10_00_10_00>(first[0], first[1]),
+            _mm512_shuffle_i32x4::<0b11_01_11_01>(first[0], first[1]),
+            _mm512_shuffle_i32x4::<0b10_00_10_00>(last[0], last[1]),
+            _mm512_shuffle_i32x4::<0b11_01_11_01>(last[0], last[1]),
         ]
     }
 }
