@@ -114,8 +114,8 @@ def neighbour_rotation(rows, heads):
     return per_head.swapaxes(1, 2).reshape(rows.shape)
 
 
-def write_gguf(checkpoint, path):
-    """The checkpoint in F32 as llama.cpp wants it, without a vocabulary: tokens are given as ids."""
+def write_gguf(checkpoint, path, kind):
+    """The checkpoint as llama.cpp wants it, matrices in F32 or F16, without a vocabulary: tokens are given as ids."""
     config, head_dim = checkpoint.config, checkpoint.head_dim
     partial = path.with_suffix(".partial")
     writer = gguf.GGUFWriter(partial, "llama")
@@ -134,10 +134,14 @@ def write_gguf(checkpoint, path):
     rope = config.get("rope_parameters") or config
     writer.add_rope_freq_base(rope.get("rope_theta", 10000.0))
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_file_type({"F32": gguf.LlamaFileType.ALL_F32, "F16": gguf.LlamaFileType.MOSTLY_F16}[kind])
+
+    def dtype(shape):
+        return np.dtype(DTYPES[kind] if len(shape) == 2 else np.float32)
+
     for name, (_, entry, _) in checkpoint.tensors.items():
         shape = entry["shape"]
-        writer.add_tensor_info(gguf_name(name), shape, np.dtype(np.float32), 4 * math.prod(shape))
+        writer.add_tensor_info(gguf_name(name), shape, dtype(shape), dtype(shape).itemsize * math.prod(shape))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -146,7 +150,7 @@ def write_gguf(checkpoint, path):
         for part, heads in (("q_proj", checkpoint.heads), ("k_proj", checkpoint.kv_heads)):
             if f".{part}." in name:
                 values = neighbour_rotation(values, heads)
-        writer.write_tensor_data(np.ascontiguousarray(values))
+        writer.write_tensor_data(np.ascontiguousarray(values, dtype(values.shape)))
     writer.close()
     partial.rename(path)
 

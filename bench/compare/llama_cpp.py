@@ -7,8 +7,8 @@
     target/llama-cpp/bin/python bench/compare/llama_cpp.py speed CHECKPOINT \\
         [--types Q4_0,Q2_K] [--lagar FILE[@TIER] ...] [--prompt 128,512] [--context 0,4096] [--json OUT] [--llama-bench OUT]
 
-Both write the checkpoint as an F32 GGUF and let llama.cpp quantize that, in the folder of --work; what lies there
-already is used again.
+Both write the checkpoint as a GGUF, `quality` in F32 and `speed` in F16, and let llama.cpp quantize that, in the folder
+of --work; what lies there already is used again.
 
 `quality` measures as `lagar eval` does: windows that do not overlap, BOS first where the tokenizer adds one, every
 token but the first of a window scored, KL in f64 from the f32 logits of the original, which llama.cpp computes from
@@ -299,10 +299,12 @@ class Work:
         self.stem = f"{self.checkpoint.folder.resolve().name}-{self.checkpoint.digest(llama_cpp.__version__)}"
 
     def source(self):
-        path = self.folder / f"{self.stem}-F32.gguf"
+        # The values make no difference to the time, and 7 G parameters in F32 are 27 GB.
+        kind = "F16" if self.options.run is speed else "F32"
+        path = self.folder / f"{self.stem}-{kind}.gguf"
         if not path.exists():
             say(f"writing {path}")
-            write_gguf(self.checkpoint, path)
+            write_gguf(self.checkpoint, path, kind)
         return path
 
     def importance(self, windows):

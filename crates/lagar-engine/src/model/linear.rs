@@ -48,11 +48,11 @@ pub(super) struct Input<'a> {
 /// Buffers of an [`Input`].
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
-    /// Whose result `transformed` is, for the current input.
+    /// Whose result lies here, for the current input.
     transform: Option<Arc<Transform>>,
-    /// n × padded width.
+    /// n × padded width, unless activations are bytes.
     transformed: Vec<f32>,
-    /// `transformed`, rounded to bytes.
+    /// The same as bytes, if they are.
     rounded: lagar_codec::Activations,
     /// n × rank: between the factors of a low-rank stage.
     between: Vec<f32>,
@@ -83,11 +83,15 @@ impl<'a> Input<'a> {
         if known.is_some_and(|known| Arc::ptr_eq(known, transform)) {
             return;
         }
-        let width = transform.padded_width();
-        let transformed = room(&mut prepared.transformed, self.n * width);
-        cpu.transform(transform, self.x, self.n, transformed);
-        if self.activations == Activations::Int8 {
-            cpu.quantize(transformed, self.n, width, &mut prepared.rounded);
+        match self.activations {
+            Activations::Int8 => {
+                cpu.transform_to_bytes(transform, self.x, self.n, &mut prepared.rounded);
+            }
+            Activations::F32 => {
+                let len = self.n * transform.padded_width();
+                let transformed = room(&mut prepared.transformed, len);
+                cpu.transform(transform, self.x, self.n, transformed);
+            }
         }
         prepared.transform = Some(Arc::clone(transform));
     }
@@ -133,12 +137,14 @@ impl Linear {
                     between_rounded,
                     ..
                 } = &mut *input.prepared;
-                let transformed = &transformed[..n * pressed.transform.padded_width()];
                 let multiply = |stage: &Stage, x: &[f32], rounded: &_, y: &mut [f32], add| {
                     let stage = stage.checked_view();
                     match activations {
                         Activations::Int8 => cpu.window_matmul_int8(&stage, rounded, y, add),
-                        Activations::F32 => cpu.window_matmul_f32(&stage, x, n, y, add),
+                        Activations::F32 => {
+                            let x = &x[..n * stage.layout().padded_cols()];
+                            cpu.window_matmul_f32(&stage, x, n, y, add);
+                        }
                     }
                 };
                 for (i, stage) in pressed.stages.iter().enumerate() {

@@ -411,6 +411,10 @@ proptest! {
             let mut out = vec![f32::NAN; n * padded];
             cpu.transform(&t, &x, n, &mut out);
             same(&out, &there, "there");
+            let (mut rounded, mut expected) = (Activations::new(0, 0), Activations::new(0, 0));
+            cpu.transform_to_bytes(&t, &x, n, &mut rounded);
+            reference::quantize_activations(&there, n, padded, &mut expected);
+            prop_assert!(rounded == expected);
             let mut out = vec![f32::NAN; n * width];
             cpu.transform_transpose(&t, &there, n, &mut out);
             same(&out, &back, "back");

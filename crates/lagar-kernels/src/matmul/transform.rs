@@ -60,23 +60,49 @@ impl Cpu {
     /// If `x` does not have `n · padded_width` values or `padded_width` is not a multiple of 4.
     pub fn quantize(&self, x: &[f32], n: usize, padded_width: usize, out: &mut Activations) {
         assert_eq!(x.len(), n * padded_width, "vectors × padded width");
+        self.rounded(n, padded_width, out, |v, out| {
+            let x = &x[v * padded_width..(v + 1) * padded_width];
+            self.isa().dispatch(Quantize { x, out });
+        });
+    }
+
+    /// Transforms `n` vectors and rounds the results to bytes: [`Cpu::transform`], then [`Cpu::quantize`], in one pass.
+    ///
+    /// # Panics
+    ///
+    /// If `x` is not `n × width`.
+    pub fn transform_to_bytes(&self, t: &Transform, x: &[f32], n: usize, out: &mut Activations) {
+        let width = t.width();
+        assert_eq!(x.len(), n * width, "vectors × width");
+        self.rounded(n, t.padded_width(), out, |v, out| {
+            let x = &x[v * width..(v + 1) * width];
+            self.isa().dispatch(ApplyToBytes { t, x, out });
+        });
+    }
+
+    /// Lets `function` fill each of `n` vectors of `out`.
+    fn rounded(
+        &self,
+        n: usize,
+        padded_width: usize,
+        out: &mut Activations,
+        function: impl Fn(usize, Rounded<'_>) + Sync,
+    ) {
         out.resize(n, padded_width);
         let groups = out.groups();
         let q = Disjoint::new(&mut out.q);
         let (scale, sum) = (Disjoint::new(&mut out.scale), Disjoint::new(&mut out.sum));
         self.vectors(n, padded_width, &|v| {
-            let columns = v * padded_width..(v + 1) * padded_width;
-            let x = &x[columns.clone()];
+            let groups = v * groups..(v + 1) * groups;
             // SAFETY: each vector is one task's.
-            let (q, scale, sum) = unsafe {
-                let groups = v * groups..(v + 1) * groups;
-                (
-                    q.slice(columns),
-                    scale.slice(groups.clone()),
-                    sum.slice(groups),
-                )
+            let out = unsafe {
+                Rounded {
+                    q: q.slice(v * padded_width..(v + 1) * padded_width),
+                    scale: scale.slice(groups.clone()),
+                    sum: sum.slice(groups),
+                }
             };
-            self.isa().dispatch(Quantize { x, q, scale, sum });
+            function(v, out);
         });
     }
 
@@ -102,34 +128,42 @@ impl Kernel for Apply<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        assert!(self.x.len() == self.t.width());
-        let blocks = self
-            .t
-            .sources()
-            .chunks(LANES)
-            .zip(self.out.chunks_mut(LANES));
-        for (sources, out) in blocks {
-            // Lanes beyond the width take what they will: zeros come there afterwards.
-            let mut padded = [0; LANES];
-            let sources = match sources.first_chunk::<LANES>() {
-                Some(whole) => whole,
-                None => {
-                    padded[..sources.len()].copy_from_slice(sources);
-                    &padded
-                }
-            };
-            let mut values = [0.0; LANES];
-            for (value, &source) in values.iter_mut().zip(sources) {
-                // SAFETY: columns are below the width, which is the length of `x`.
-                *value = unsafe { *self.x.get_unchecked((source & COLUMN) as usize) };
-            }
-            let signs = s.and(s.load_u32(sources), s.splat_u32(!COLUMN));
-            let values = s.of_bits(s.xor(s.load_f32_bits(&values), signs));
-            s.store_partial(values, out);
+        for (g, out) in self.out.chunks_mut(GROUP).enumerate() {
+            apply_group(s, self.t, self.x, g, out);
         }
-        self.out[self.t.width()..].fill(0.0);
-        Hadamard(self.out).run(s);
     }
+}
+
+/// Group `g` of a transformed vector.
+#[inline(always)]
+fn apply_group<S: Simd>(s: S, t: &Transform, x: &[f32], g: usize, out: &mut [f32]) {
+    assert!(x.len() == t.width());
+    let sources = &t.sources()[g * GROUP..t.width().min((g + 1) * GROUP)];
+    let (whole, rest) = sources.as_chunks();
+    for (sources, out) in whole.iter().zip(out.as_chunks_mut().0) {
+        s.store(permuted(s, x, sources), out);
+    }
+    // Lanes beyond the width take what they will: zeros come there afterwards.
+    let mut last = [0; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    s.store_partial(
+        permuted(s, x, &last),
+        &mut out[LANES * whole.len()..sources.len()],
+    );
+    out[sources.len()..].fill(0.0);
+    Hadamard(out).run(s);
+}
+
+/// Values of `x`, which is as long as the transform is wide, from these columns and with these signs.
+#[inline(always)]
+fn permuted<S: Simd>(s: S, x: &[f32], sources: &[u32; LANES]) -> S::F32 {
+    let mut values = [0.0; LANES];
+    for (value, &source) in values.iter_mut().zip(sources) {
+        // SAFETY: columns are below the width, which is the length of `x`.
+        *value = unsafe { *x.get_unchecked((source & COLUMN) as usize) };
+    }
+    let signs = s.and(s.load_u32(sources), s.splat_u32(!COLUMN));
+    s.of_bits(s.xor(s.load_f32_bits(&values), signs))
 }
 
 /// The column of a source.
@@ -226,12 +260,17 @@ pub(crate) fn largest<S: Simd>(s: S, x: &[f32]) -> f32 {
     }
 }
 
-/// The rounding of one vector.
-struct Quantize<'a> {
-    x: &'a [f32],
+/// One vector of [`Activations`].
+struct Rounded<'a> {
     q: &'a mut [i8],
     scale: &'a mut [f32],
     sum: &'a mut [i32],
+}
+
+/// The rounding of one vector.
+struct Quantize<'a> {
+    x: &'a [f32],
+    out: Rounded<'a>,
 }
 
 impl Kernel for Quantize<'_> {
@@ -239,16 +278,39 @@ impl Kernel for Quantize<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let groups = self.x.chunks(GROUP).zip(self.q.chunks_mut(GROUP));
-        for ((x, q), (scale, sum)) in groups.zip(self.scale.iter_mut().zip(self.sum)) {
-            (*scale, *sum) = quantize_group(s, x, q);
+        let Rounded { q, scale, sum } = self.out;
+        for (g, (x, q)) in self.x.chunks(GROUP).zip(q.chunks_mut(GROUP)).enumerate() {
+            let mut group = [0.0; GROUP];
+            group[..x.len()].copy_from_slice(x);
+            (scale[g], sum[g]) = quantize_group(s, &group, q);
         }
     }
 }
 
-/// Rounds a group; returns its scale and sum.
+/// The transform of one vector, and its rounding.
+struct ApplyToBytes<'a> {
+    t: &'a Transform,
+    x: &'a [f32],
+    out: Rounded<'a>,
+}
+
+impl Kernel for ApplyToBytes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Rounded { q, scale, sum } = self.out;
+        for (g, q) in q.chunks_mut(GROUP).enumerate() {
+            let mut group = [0.0; GROUP];
+            apply_group(s, self.t, self.x, g, &mut group[..q.len()]);
+            (scale[g], sum[g]) = quantize_group(s, &group, q);
+        }
+    }
+}
+
+/// Rounds a group, which may end in zeros, as many values of it as `q` has; returns its scale and sum.
 #[inline(always)]
-fn quantize_group<S: Simd>(s: S, x: &[f32], q: &mut [i8]) -> (f32, i32) {
+fn quantize_group<S: Simd>(s: S, x: &[f32; GROUP], q: &mut [i8]) -> (f32, i32) {
     let amax = largest(s, x);
     let factor = 127.0 / amax;
     if !factor.is_finite() {
@@ -258,14 +320,17 @@ fn quantize_group<S: Simd>(s: S, x: &[f32], q: &mut [i8]) -> (f32, i32) {
     let (factor, limit) = (s.splat(factor), s.splat(127.0));
     let least = s.splat(-127.0);
     let mut sum = s.splat(0.0);
-    for (x, q) in x.chunks(LANES).zip(q.chunks_mut(LANES)) {
-        let rounded = s.round(s.mul(s.load_partial(x), factor));
+    let mut bytes = [0; GROUP];
+    for (x, bytes) in x.as_chunks().0.iter().zip(bytes.as_chunks_mut().0) {
+        let rounded = s.round(s.mul(s.load(x), factor));
         let rounded = s.max(s.min(rounded, limit), least);
         // Integers far below 2²⁴: the sum is exact.
         sum = s.add(sum, rounded);
-        let mut bytes = [0; LANES];
-        s.store_i8(rounded, &mut bytes);
-        q.copy_from_slice(&bytes[..q.len()]);
+        s.store_i8(rounded, bytes);
+    }
+    match q.first_chunk_mut() {
+        Some(q) => *q = bytes,
+        None => q.copy_from_slice(&bytes[..q.len()]),
     }
     (amax / 127.0, s.sum(sum) as i32)
 }

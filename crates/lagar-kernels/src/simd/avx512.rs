@@ -280,12 +280,19 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn load_partial(self, from: &[f32]) -> __m512 {
+        if let Ok(whole) = from.try_into() {
+            return self.load(whole);
+        }
         let mask = mask_of_first(from.len());
         // SAFETY: the token proves AVX-512; masked lanes are not read.
         unsafe { _mm512_maskz_loadu_ps(mask, from.as_ptr()) }
     }
     #[inline(always)]
     fn store_partial(self, v: __m512, to: &mut [f32]) {
+        // What a masked store has written is slow to be read again.
+        if let Ok(whole) = (&mut *to).try_into() {
+            return self.store(v, whole);
+        }
         let mask = mask_of_first(to.len());
         // SAFETY: the token proves AVX-512; masked lanes are not written.
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), mask, v) }
