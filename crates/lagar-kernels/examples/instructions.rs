@@ -109,11 +109,10 @@ fn transform(cpu: &Cpu, times: usize) -> Result<()> {
     let columns: Vec<u32> = (0..SIZE as u32).rev().collect();
     let signs: Vec<bool> = (0..SIZE).map(|i| i % 3 == 0).collect();
     let transform = Transform::new(SIZE, columns, signs)?;
-    let (x, mut out) = (numbers(SIZE), vec![0.0; SIZE]);
+    let x = numbers(SIZE);
     let mut rounded = Activations::new(0, 0);
     for _ in 0..times {
-        cpu.transform(&transform, black_box(&x), 1, &mut out);
-        cpu.quantize(&out, 1, SIZE, &mut rounded);
+        cpu.transform_to_bytes(&transform, black_box(&x), 1, &mut rounded);
     }
     Ok(())
 }

@@ -30,6 +30,8 @@ use tiles::{
 };
 
 pub(super) const OPS: Ops = Ops {
+    // From 5 vectors on they are multiplied by tiles. (Where that begins to pay has not been measured.)
+    few: 4,
     together: MOST,
     multiply,
     release,

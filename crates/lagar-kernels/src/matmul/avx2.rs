@@ -142,7 +142,7 @@ unsafe fn dot<const VNNI: bool>(
     by: &Factors<'_>,
     sums: &mut [f32],
 ) {
-    tile.check_dot(&units, by, sums);
+    tile.check_dot(&units, OPS.few, by, sums);
     let middle = units.start + paired(tile.lookup, units.len());
     let (pairs, rest) = (units.start..middle, middle..units.end);
     let (first, last) = sums.split_at_mut(pairs.len() * ROW_UNIT);

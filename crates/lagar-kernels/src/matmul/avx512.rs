@@ -20,6 +20,7 @@ use units::{Bw, BwVnni, Decoded, Set, Source, Values, Vbmi, add};
 /// With VBMI and VNNI.
 pub(super) const OPS: Ops = Ops {
     dot: vbmi::dot,
+    few: 8,
     decode: vbmi::decode,
     multiply: multiply::<Vbmi>,
     ..OPS_BW_VNNI

@@ -230,7 +230,7 @@ unsafe fn dot<const DOTPROD: bool>(
     by: &Factors<'_>,
     sums: &mut [f32],
 ) {
-    tile.check_dot(&units, by, sums);
+    tile.check_dot(&units, OPS_DOTPROD.few, by, sums);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
         match by.x_sums.len() {

@@ -78,7 +78,7 @@ fn accumulate(dots: &[i32], scales: &[f32], x_scale: f32, sums: &mut [f32]) {
 }
 
 fn dot(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>, sums: &mut [f32]) {
-    tile.check_dot(&units, by, sums);
+    tile.check_dot(&units, OPS.few, by, sums);
     let mut dots = [[0; ROW_UNIT]; 16];
     let x = by.x.as_chunks().0;
     for_each(tile, units, |u, b, levels| add(levels, &x[b], &mut dots[u]));

@@ -14,7 +14,7 @@ pub(super) const UNIT: usize = ROW_UNIT * BLOCK_COLS;
 /// The most vectors that [`Ops::multiply`] of any instruction set takes at once.
 pub(super) const MOST: usize = 16;
 
-/// The most that [`Ops::dot`] takes, and [`Ops::multiply`] where sums stay in vector registers.
+/// The most that [`Ops::multiply`] takes where sums stay in vector registers.
 const FEW: usize = 4;
 
 /// How far ahead of their use codes are asked for, in bytes: about what memory delivers while it
@@ -85,9 +85,15 @@ impl<'a> Tile<'a> {
     }
 
     /// Checks the arguments of [`Ops::dot`].
-    pub(super) fn check_dot(&self, units: &Range<usize>, by: &Factors<'_>, sums: &[f32]) {
+    pub(super) fn check_dot(
+        &self,
+        units: &Range<usize>,
+        few: usize,
+        by: &Factors<'_>,
+        sums: &[f32],
+    ) {
         assert!(units.start < units.end && units.end <= self.units);
-        by.check(FEW, self.blocks, units.len(), sums);
+        by.check(few, self.blocks, units.len(), sums);
     }
 
     /// Checks the arguments of [`Ops::decode`].

@@ -16,10 +16,12 @@ use super::super::tile::{AHEAD, DECODE_AHEAD, Factors, Tile, UNIT};
 pub(super) trait Set {
     /// Whether the products are VNNI's.
     const VNNI: bool;
-    /// Whether steps are so short that one vector's take all units of a tile at a time.
+    /// Whether steps are so short that one vector's take all units of a tile at a time, and 5 to 8 vectors are better multiplied as codes are
+    /// decoded.
     const SHORT: bool;
 
-    /// Adds the scaled dot products of units with 1 to 4 vectors to `vectors × rows` sums.
+    /// Adds the scaled dot products of units with 1 to 4 vectors, or of 1 or 2 units a step with 1 to 8 if they are [`Set::SHORT`] and not
+    /// decoded already, to `vectors × rows` sums.
     ///
     /// # Safety
     /// The processor has the features; `source` has its units, `by` fits it and `sums` them.
@@ -204,14 +206,6 @@ unsafe fn start<F: Set>(split: bool, x: &[i8], sum: i32) -> i32 {
 /// Units of a whole tile.
 const UNITS: usize = TILE_ROWS / ROW_UNIT;
 
-/// Asks for codes that come after those of a step, at most a line of them. A loop over blocks that takes `U` units passes over the others', so
-/// that [`AHEAD`] of them is sooner there.
-#[inline(always)]
-fn ask_ahead<const U: usize>(codes: *const u8) {
-    // SAFETY: a prefetch reads nothing.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(codes.wrapping_add(AHEAD * (UNITS / U)).cast()) }
-}
-
 /// Where the codes of some units are, or their levels.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
@@ -283,7 +277,13 @@ unsafe fn products_with<S: Steps<N>, const N: usize, F: Set>(
             1 => all_units::<S, N, 1, 8, F>(source, by, sums),
             2 => all_units::<S, N, 2, 4, F>(source, by, sums),
             3 => all_units::<S, N, 3, 4, F>(source, by, sums),
-            _ => all_units::<S, N, 4, 4, F>(source, by, sums),
+            4 => all_units::<S, N, 4, 4, F>(source, by, sums),
+            // More sums than those of two units do not fit beside the values.
+            5 if F::SHORT && S::STREAMED && N <= 2 => all_units::<S, N, 5, 2, F>(source, by, sums),
+            6 if F::SHORT && S::STREAMED && N <= 2 => all_units::<S, N, 6, 2, F>(source, by, sums),
+            7 if F::SHORT && S::STREAMED && N <= 2 => all_units::<S, N, 7, 2, F>(source, by, sums),
+            8 if F::SHORT && S::STREAMED && N <= 2 => all_units::<S, N, 8, 2, F>(source, by, sums),
+            many => unreachable!("{many} vectors, {N} units a step"),
         }
     }
 }
@@ -337,6 +337,12 @@ unsafe fn units<S: Steps<N>, const N: usize, const T: usize, const U: usize, F: 
     sums: *mut f32,
 ) {
     let step_bytes = N * source.unit_bytes;
+    // A loop that passes over other units comes to what follows only after they have had theirs: it asks for the same units of the next tile.
+    let ahead = if U == UNITS {
+        AHEAD
+    } else {
+        source.blocks * source.block_bytes
+    };
     // SAFETY: the caller promises the processor, the units, 4 values of each vector per block, and 16 scales and sums of each unit.
     unsafe {
         let mut dots = [[_mm512_setzero_si512(); U]; T];
@@ -353,7 +359,7 @@ unsafe fn units<S: Steps<N>, const N: usize, const T: usize, const U: usize, F: 
             let mut codes = block;
             for step in 0..U / N {
                 if S::STREAMED {
-                    ask_ahead::<U>(codes);
+                    _mm_prefetch::<_MM_HINT_T1>(codes.wrapping_add(ahead).cast());
                 }
                 let levels = steps.levels(codes);
                 for (dots, values) in dots.iter_mut().zip(values) {

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::super::lookup::{FREE_OFFSET, Form, Lookup, Place};
 use super::super::tile::{Factors, Tile, UNIT};
+use super::OPS;
 use super::bw::decode::{Decode, Extract, Plain, Whole, four_times};
 use super::bw::straight::transposed;
 use super::units::{Set, Source, Steps, Vbmi};
@@ -29,12 +30,14 @@ macro_rules! with_steps {
 /// # Safety
 /// The processor has AVX-512 VBMI and VNNI.
 pub(super) unsafe fn dot(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>, sums: &mut [f32]) {
-    tile.check_dot(&units, by, sums);
+    tile.check_dot(&units, OPS.few, by, sums);
     let source = Source::of(tile, &units);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
         match (tile.lookup.depth, tile.lookup.form) {
-            (2, Form::Split) => Vbmi::products::<Lanes<Halves, 2, 4>, 4>(source, by, sums),
+            (2, Form::Split) if by.x_sums.len() <= 4 => {
+                Vbmi::products::<Lanes<Halves, 2, 4>, 4>(source, by, sums)
+            }
             (4, Form::Split) => Vbmi::products::<Lanes<Halves, 4, 2>, 2>(source, by, sums),
             (4, Form::Nibble) => Vbmi::products::<Lanes<Small, 4, 2>, 2>(source, by, sums),
             _ => with_steps!(tile.lookup, products(source, by, sums)),
