@@ -448,9 +448,9 @@ macro_rules! peak_loop {
             let mut levels = black_box(_mm256_set1_epi8(3));
             let x = black_box(_mm256_set1_epi8(-5));
             for _ in 0..$products.div_ceil((sums.len() * STEP) as u64) {
-                // Else the products would be the same in every round, and computed once.
-                asm!("/* {} */", inout(ymm_reg) levels, options(nomem, nostack, preserves_flags));
                 for sum in &mut sums {
+                    // Else the products would be the same each time, and computed once.
+                    asm!("/* {} */", inout(ymm_reg) levels, options(nomem, nostack, preserves_flags));
                     *sum = add::<$vnni>(false, *sum, levels, x);
                 }
             }

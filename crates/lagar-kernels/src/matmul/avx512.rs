@@ -134,9 +134,9 @@ unsafe fn peak_bw(products: u64) {
         let x = black_box([-5; BLOCK_COLS]);
         let values = Values::new(x.as_ptr());
         for _ in 0..products.div_ceil((sums.len() * UNIT) as u64) {
-            // Else the products would be the same in every round, and computed once.
-            asm!("/* {} */", inout(zmm_reg) levels, options(nomem, nostack, preserves_flags));
             for sum in &mut sums {
+                // Else the products would be the same each time, and computed once.
+                asm!("/* {} */", inout(zmm_reg) levels, options(nomem, nostack, preserves_flags));
                 *sum = add::<Bw>(true, *sum, levels, values);
             }
         }

@@ -388,9 +388,9 @@ unsafe fn peak<const DOTPROD: bool>(products: u64) {
         let mut levels = black_box(vdupq_n_s8(3));
         let x = black_box(vdupq_n_s8(-5));
         for _ in 0..products.div_ceil((sums.len() * STEP) as u64) {
-            // Else the products would be the same in every round, and computed once.
-            asm!("/* {:v} */", inout(vreg) levels, options(nomem, nostack, preserves_flags));
             for sum in &mut sums {
+                // Else the products would be the same each time, and computed once.
+                asm!("/* {:v} */", inout(vreg) levels, options(nomem, nostack, preserves_flags));
                 *sum = add::<DOTPROD>(*sum, levels, x);
             }
         }
