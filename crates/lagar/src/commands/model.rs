@@ -67,6 +67,13 @@ pub(super) fn open_to_generate(
                 return Err(exit::fault(Fault::Usage, message));
             }
         }
+        if args.huge_pages {
+            let message = format!(
+                "--huge-pages: {} is a checkpoint folder, whose weights are always mapped; lagar press makes a file that can be copied",
+                path.display()
+            );
+            return Err(exit::fault(Fault::Usage, message));
+        }
         let model = open_with(context, path, args.tier.as_deref(), &options)?;
         return Ok(Models {
             model,

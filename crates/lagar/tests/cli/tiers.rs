@@ -201,3 +201,17 @@ fn tier_full_says_what_the_checkpoint_says() {
         }
     }
 }
+
+#[test]
+fn a_checkpoint_folder_refuses_what_only_files_have() {
+    let tiny = Tiny::new();
+    let folder = tiny.model();
+    for options in [
+        &["--draft", "R"][..],
+        &["--resident", "R"],
+        &["--huge-pages"],
+    ] {
+        let run = lagar([&["run", &folder, "The", "-n", "1"][..], options].concat());
+        run.fails(2, &[options[0], "is a checkpoint folder", "lagar press"]);
+    }
+}
