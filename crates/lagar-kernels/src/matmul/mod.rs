@@ -1,8 +1,8 @@
 //! Products of pressed linears, straight from their codes.
 //!
-//! A pressed linear computes `y = Ŵ (T x)`: [`Cpu::transform`] makes `T x`, [`Cpu::quantize`] rounds it
-//! to bytes, and [`Cpu::window_matmul_int8`] multiplies it with a [`WindowStage`];
-//! [`Cpu::window_matmul_f32`] takes `T x` as it is. All return the bits of [`lagar_codec::reference`],
+//! A pressed linear computes `y = Ŵ (T x)`: [`Cpu::transform_to_bytes`] makes `T x` and rounds it, and
+//! [`Cpu::window_matmul_int8`] multiplies it with a [`WindowStage`]; [`Cpu::window_matmul_f32`] takes `T x` as
+//! [`Cpu::transform`] makes it. All return the bits of [`lagar_codec::reference`],
 //! on every instruction set, for any number of threads and in any batch.
 //!
 //! [`Cpu::sparse_matmul`] adds the product of a [`SparseStage`] with the vectors as they were before the
