@@ -291,20 +291,19 @@ class Quantized:
 class Work:
     """The folder of files that are used again."""
 
-    def __init__(self, options, log):
-        self.options, self.log = options, log
+    def __init__(self, options, log, kind):
+        """`kind` is the type that the checkpoint is written in, F32 or F16."""
+        self.options, self.log, self.kind = options, log, kind
         self.checkpoint = Checkpoint(options.checkpoint)
         self.folder = pathlib.Path(options.work)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.stem = f"{self.checkpoint.folder.resolve().name}-{self.checkpoint.digest(llama_cpp.__version__)}"
 
     def source(self):
-        # The values make no difference to the time, and 7 G parameters in F32 are 27 GB.
-        kind = "F16" if self.options.run is speed else "F32"
-        path = self.folder / f"{self.stem}-{kind}.gguf"
+        path = self.folder / f"{self.stem}-{self.kind}.gguf"
         if not path.exists():
             say(f"writing {path}")
-            write_gguf(self.checkpoint, path, kind)
+            write_gguf(self.checkpoint, path, self.kind)
         return path
 
     def importance(self, windows):
@@ -423,7 +422,7 @@ def lagar(options, command, model, *arguments):
 
 
 def quality(options):
-    work = Work(options, Log())
+    work = Work(options, Log(), "F32")
     checkpoint = work.checkpoint
     context = options.context or checkpoint.context()
     text = Windows(checkpoint, options.text, options.tokens, context)
@@ -558,7 +557,8 @@ def speed(options):
     if load > 0.5:
         say(f"warning: the machine is not idle (load {load:.1f}), so these speeds will say little")
     log = Log()
-    work = Work(options, log)
+    # The values make no difference to the time, and 7 G parameters in F32 are 27 GB.
+    work = Work(options, log, "F16")
     needs = lambda kind: kind in NEEDS_IMPORTANCE
     importance = lambda kind: work.ones() if needs(kind) else {}
     label = lambda kind: "ones" if needs(kind) else "plain"

@@ -20,7 +20,7 @@ use units::{Bw, BwVnni, Decoded, Set, Source, Values, Vbmi, add};
 /// With VBMI and VNNI.
 pub(super) const OPS: Ops = Ops {
     dot: vbmi::dot,
-    few: 8,
+    few: Vbmi::FEW,
     decode: vbmi::decode,
     multiply: multiply::<Vbmi>,
     ..OPS_BW_VNNI
@@ -39,7 +39,7 @@ pub(super) const OPS_BW_VNNI: Ops = Ops {
 /// With BW alone.
 pub(super) const OPS_BW: Ops = Ops {
     dot: bw::dot::<Bw>,
-    few: 4,
+    few: Bw::FEW,
     decode: bw::decode::<Bw>,
     offset: offset::<Bw>,
     together: 4,

@@ -60,10 +60,7 @@ impl Cpu {
     /// If `x` does not have `n · padded_width` values or `padded_width` is not a multiple of 4.
     pub fn quantize(&self, x: &[f32], n: usize, padded_width: usize, out: &mut Activations) {
         assert_eq!(x.len(), n * padded_width, "vectors × padded width");
-        self.rounded(n, padded_width, out, |v, out| {
-            let x = &x[v * padded_width..(v + 1) * padded_width];
-            self.isa().dispatch(Quantize { x, out });
-        });
+        self.to_bytes(None, x, n, padded_width, out);
     }
 
     /// Transforms `n` vectors and rounds the results to bytes: [`Cpu::transform`], then [`Cpu::quantize`], in one pass.
@@ -72,37 +69,41 @@ impl Cpu {
     ///
     /// If `x` is not `n × width`.
     pub fn transform_to_bytes(&self, t: &Transform, x: &[f32], n: usize, out: &mut Activations) {
-        let width = t.width();
-        assert_eq!(x.len(), n * width, "vectors × width");
-        self.rounded(n, t.padded_width(), out, |v, out| {
-            let x = &x[v * width..(v + 1) * width];
-            self.isa().dispatch(ApplyToBytes { t, x, out });
-        });
+        assert_eq!(x.len(), n * t.width(), "vectors × width");
+        self.to_bytes(Some(t), x, n, t.padded_width(), out);
     }
 
-    /// Lets `function` fill each of `n` vectors of `out`.
-    fn rounded(
+    /// Rounds `n` vectors to bytes, transformed before or here.
+    fn to_bytes(
         &self,
+        t: Option<&Transform>,
+        x: &[f32],
         n: usize,
         padded_width: usize,
         out: &mut Activations,
-        function: impl Fn(usize, Rounded<'_>) + Sync,
     ) {
         out.resize(n, padded_width);
-        let groups = out.groups();
+        let (width, groups) = (t.map_or(padded_width, Transform::width), out.groups());
         let q = Disjoint::new(&mut out.q);
         let (scale, sum) = (Disjoint::new(&mut out.scale), Disjoint::new(&mut out.sum));
         self.vectors(n, padded_width, &|v| {
-            let groups = v * groups..(v + 1) * groups;
+            let x = &x[v * width..(v + 1) * width];
             // SAFETY: each vector is one task's.
-            let out = unsafe {
-                Rounded {
-                    q: q.slice(v * padded_width..(v + 1) * padded_width),
-                    scale: scale.slice(groups.clone()),
-                    sum: sum.slice(groups),
-                }
+            let (q, scale, sum) = unsafe {
+                let groups = v * groups..(v + 1) * groups;
+                (
+                    q.slice(v * padded_width..(v + 1) * padded_width),
+                    scale.slice(groups.clone()),
+                    sum.slice(groups),
+                )
             };
-            function(v, out);
+            self.isa().dispatch(ToBytes {
+                t,
+                x,
+                q,
+                scale,
+                sum,
+            });
         });
     }
 
@@ -260,50 +261,29 @@ pub(crate) fn largest<S: Simd>(s: S, x: &[f32]) -> f32 {
     }
 }
 
-/// One vector of [`Activations`].
-struct Rounded<'a> {
+/// The rounding of one vector, before which it may be transformed.
+struct ToBytes<'a> {
+    t: Option<&'a Transform>,
+    x: &'a [f32],
     q: &'a mut [i8],
     scale: &'a mut [f32],
     sum: &'a mut [i32],
 }
 
-/// The rounding of one vector.
-struct Quantize<'a> {
-    x: &'a [f32],
-    out: Rounded<'a>,
-}
-
-impl Kernel for Quantize<'_> {
+impl Kernel for ToBytes<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Rounded { q, scale, sum } = self.out;
-        for (g, (x, q)) in self.x.chunks(GROUP).zip(q.chunks_mut(GROUP)).enumerate() {
+        let groups = self.q.chunks_mut(GROUP).zip(self.scale).zip(self.sum);
+        for (g, ((q, scale), sum)) in groups.enumerate() {
             let mut group = [0.0; GROUP];
-            group[..x.len()].copy_from_slice(x);
-            (scale[g], sum[g]) = quantize_group(s, &group, q);
-        }
-    }
-}
-
-/// The transform of one vector, and its rounding.
-struct ApplyToBytes<'a> {
-    t: &'a Transform,
-    x: &'a [f32],
-    out: Rounded<'a>,
-}
-
-impl Kernel for ApplyToBytes<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Rounded { q, scale, sum } = self.out;
-        for (g, q) in q.chunks_mut(GROUP).enumerate() {
-            let mut group = [0.0; GROUP];
-            apply_group(s, self.t, self.x, g, &mut group[..q.len()]);
-            (scale[g], sum[g]) = quantize_group(s, &group, q);
+            let values = &mut group[..q.len()];
+            match self.t {
+                Some(t) => apply_group(s, t, self.x, g, values),
+                None => values.copy_from_slice(&self.x[g * GROUP..][..q.len()]),
+            }
+            (*scale, *sum) = quantize_group(s, &group, q);
         }
     }
 }

@@ -10,7 +10,6 @@ use std::ops::Range;
 
 use super::super::lookup::Form;
 use super::super::tile::{Factors, Tile};
-use super::OPS_BW;
 use super::units::{Set, Source};
 use decode::{Bytes, Free, Halves, Nibble, Plain, Spread, Whole};
 use straight::{Codebook, FourBits, TwoBits};
@@ -53,7 +52,7 @@ pub(super) unsafe fn dot<F: Set>(
     by: &Factors<'_>,
     sums: &mut [f32],
 ) {
-    tile.check_dot(&units, OPS_BW.few, by, sums);
+    tile.check_dot(&units, F::FEW, by, sums);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe { with_steps!(tile.lookup, F::products(Source::of(tile, &units), by, sums)) }
 }

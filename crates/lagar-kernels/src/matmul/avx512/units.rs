@@ -16,12 +16,13 @@ use super::super::tile::{AHEAD, DECODE_AHEAD, Factors, Tile, UNIT};
 pub(super) trait Set {
     /// Whether the products are VNNI's.
     const VNNI: bool;
-    /// Whether steps are so short that one vector's take all units of a tile at a time, and 5 to 8 vectors are better multiplied as codes are
-    /// decoded.
+    /// Whether steps are so short that one vector's take all units of a tile at a time.
     const SHORT: bool;
+    /// The most vectors that are multiplied as codes are decoded, 4 or 8: [`Ops::few`](super::Ops::few).
+    const FEW: usize;
 
-    /// Adds the scaled dot products of units with 1 to 4 vectors, or of 1 or 2 units a step with 1 to 8 if they are [`Set::SHORT`] and not
-    /// decoded already, to `vectors × rows` sums.
+    /// Adds the scaled dot products of units with 1 to 4 vectors to `vectors × rows` sums; with up to [`Set::FEW`] where steps are
+    /// [`Steps::STREAMED`] and of 1 or 2 units.
     ///
     /// # Safety
     /// The processor has the features; `source` has its units, `by` fits it and `sums` them.
@@ -39,7 +40,7 @@ pub(super) trait Set {
 }
 
 macro_rules! set {
-    ($(#[$doc:meta])* $name:ident, $vnni:literal, $short:literal, $features:literal) => {
+    ($(#[$doc:meta])* $name:ident, $vnni:literal, $short:literal, $few:literal, $features:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(super) struct $name;
@@ -47,6 +48,7 @@ macro_rules! set {
         impl Set for $name {
             const VNNI: bool = $vnni;
             const SHORT: bool = $short;
+            const FEW: usize = $few;
 
             unsafe fn products<S: Steps<N>, const N: usize>(
                 source: Source<'_>,
@@ -84,6 +86,7 @@ set!(
     Bw,
     false,
     false,
+    4,
     "avx512f,avx512bw,avx512dq,avx512vl"
 );
 set!(
@@ -91,6 +94,7 @@ set!(
     BwVnni,
     true,
     false,
+    4,
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
 );
 set!(
@@ -98,6 +102,7 @@ set!(
     Vbmi,
     true,
     true,
+    8,
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni"
 );
 
@@ -268,6 +273,7 @@ unsafe fn products_with<S: Steps<N>, const N: usize, F: Set>(
     by: &Factors<'_>,
     sums: &mut [f32],
 ) {
+    let more = F::FEW == 8 && S::STREAMED && N <= 2;
     // SAFETY: the caller promises all of it. The dot products, tables and what a step holds fit the registers.
     unsafe {
         match by.x_sums.len() {
@@ -279,10 +285,10 @@ unsafe fn products_with<S: Steps<N>, const N: usize, F: Set>(
             3 => all_units::<S, N, 3, 4, F>(source, by, sums),
             4 => all_units::<S, N, 4, 4, F>(source, by, sums),
             // More sums than those of two units do not fit beside the values.
-            5 if F::SHORT && S::STREAMED && N <= 2 => all_units::<S, N, 5, 2, F>(source, by, sums),
-            6 if F::SHORT && S::STREAMED && N <= 2 => all_units::<S, N, 6, 2, F>(source, by, sums),
-            7 if F::SHORT && S::STREAMED && N <= 2 => all_units::<S, N, 7, 2, F>(source, by, sums),
-            8 if F::SHORT && S::STREAMED && N <= 2 => all_units::<S, N, 8, 2, F>(source, by, sums),
+            5 if more => all_units::<S, N, 5, 2, F>(source, by, sums),
+            6 if more => all_units::<S, N, 6, 2, F>(source, by, sums),
+            7 if more => all_units::<S, N, 7, 2, F>(source, by, sums),
+            8 if more => all_units::<S, N, 8, 2, F>(source, by, sums),
             many => unreachable!("{many} vectors, {N} units a step"),
         }
     }

@@ -7,7 +7,6 @@ use std::ops::Range;
 
 use super::super::lookup::{FREE_OFFSET, Form, Lookup, Place};
 use super::super::tile::{Factors, Tile, UNIT};
-use super::OPS;
 use super::bw::decode::{Decode, Extract, Plain, Whole, four_times};
 use super::bw::straight::transposed;
 use super::units::{Set, Source, Steps, Vbmi};
@@ -30,7 +29,7 @@ macro_rules! with_steps {
 /// # Safety
 /// The processor has AVX-512 VBMI and VNNI.
 pub(super) unsafe fn dot(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>, sums: &mut [f32]) {
-    tile.check_dot(&units, OPS.few, by, sums);
+    tile.check_dot(&units, Vbmi::FEW, by, sums);
     let source = Source::of(tile, &units);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
