@@ -502,7 +502,7 @@ def listed(counts):
 def time_llama(quantized, options, log, tokens):
     """Tokens per second of one turn: of decoding, and of prefill by length."""
     model = Model(quantized.path, most_tokens(options), options, log)
-    model.feed(tokens[:BATCH])
+    model.feed(tokens[: min(BATCH, max(options.prompt))])
     speeds = {}
     for before in options.context:
         model.clear()
@@ -577,13 +577,14 @@ def speed(options):
                 speeds, about[entrant] = time_lagar(entrant, options)
             for name, value in speeds.items():
                 samples[entrant][name].append(value)
-    report = speed_report(work.checkpoint, entrants, samples, about, options) | {"load_average_before": load}
+        # After each round, so that a run which is cut off leaves what it has measured.
+        report = speed_report(work.checkpoint, entrants, samples, about, turn + 1, options)
+        write_json(options.json, report | {"load_average_before": load})
     print_speed(report)
-    write_json(options.json, report)
     write_json(options.llama_bench, llama_bench(work.checkpoint, quantized, samples, about, options))
 
 
-def speed_report(checkpoint, entrants, samples, about, options):
+def speed_report(checkpoint, entrants, samples, about, rounds, options):
     models = []
     for entrant in entrants:
         speeds = {
@@ -600,7 +601,7 @@ def speed_report(checkpoint, entrants, samples, about, options):
         "parameters": checkpoint.parameters,
         "threads": options.threads,
         "generate": options.generate,
-        "rounds": options.rounds,
+        "rounds": rounds,
         "models": models,
     }
 

@@ -1,14 +1,14 @@
 //! Products of decoded levels with AMX, 16 vectors at a time; all else is AVX-512's.
 //!
 //! One instruction multiplies 16 vectors × 64 columns with 64 columns × 16 rows. Decoded levels lie as it wants its second
-//! operand: 16 blocks of 64 bytes, each 16 rows × 4 columns, one after the other. A group of 128 columns is two such
-//! steps. The vectors of both are loaded once and stay in two tiles; the levels of each unit of 16 rows go through two
-//! more; the other four hold the sums of four units, so that a sum is not needed again before it is there.
+//! operand: 16 blocks of 64 bytes, each 16 rows × 4 columns, one after the other. A group of 128 columns is two halves of
+//! them. The vectors of both are loaded once and stay in two tiles; the levels of each unit of 16 rows go through two
+//! more; the other four hold the dot products of four units, each one step further than the next.
 //!
 //! A new configuration waits for the tiles and takes long, so a thread keeps the shapes that it last used until its task is
 //! done ([`super::tile::Ops::release`]).
 //!
-//! **No processor has run this yet.** Tests run the same algorithm on an emulation of the instructions.
+//! Tests run the same algorithm on an emulation of the instructions, since few machines have them.
 
 #[cfg(test)]
 mod emulation;
@@ -25,13 +25,11 @@ use super::avx512;
 use super::int8::Line;
 use super::lookup::Lookup;
 use super::tile::{Factors, MOST, Ops, Product, UNIT};
-use tiles::{
-    Config, Instructions, LEVELS0, LEVELS1, ROW_BYTES, ROWS, STEP, Shape, Tiles, UNITS, X0, X1,
-};
+use tiles::{Config, HALF, Instructions, LEVELS0, LEVELS1, ROW_BYTES, ROWS, Shape, Tiles, X0, X1};
 
 pub(super) const OPS: Ops = Ops {
-    // From 5 vectors on they are multiplied by tiles. (Where that begins to pay has not been measured.)
-    few: 4,
+    decode: avx512::decode_signed,
+    offset: |_| 0,
     together: MOST,
     multiply,
     release,
@@ -39,8 +37,11 @@ pub(super) const OPS: Ops = Ops {
     ..avx512::OPS
 };
 
-/// The sums of one unit as a tile stores them: those of 16 rows for each vector.
-type Dots = [Line<[i32; ROW_UNIT]>; ROWS];
+/// The dot products of one unit as a tile stores them: those of 16 rows for each vector.
+type Dots = MaybeUninit<[Line<[i32; ROW_UNIT]>; ROWS]>;
+
+/// How many steps after its first one a unit's dot products are there.
+const ENDS: usize = 3;
 
 thread_local! {
     /// The shape that this thread's tiles have.
@@ -86,7 +87,6 @@ unsafe fn multiply_with<T: Tiles>(
 ) {
     product.check_up_to(MOST, sums);
     let shape = Shape::of(product);
-    let mut dots = MaybeUninit::<[Dots; UNITS]>::uninit();
     let x = product.by.x.as_ptr().cast::<u8>();
     // SAFETY: the caller promises the tiles, whose shapes are those of the product from here on; by `Product::check_up_to`
     // each vector has 4 bytes for each block.
@@ -95,20 +95,20 @@ unsafe fn multiply_with<T: Tiles>(
             tiles.configure(&shape.config());
         }
         tiles.load::<X0>(x, product.by.stride);
-        if product.blocks > STEP {
-            tiles.load::<X1>(x.add(STEP * BLOCK_COLS), product.by.stride);
+        if product.blocks > HALF {
+            tiles.load::<X1>(x.add(HALF * BLOCK_COLS), product.by.stride);
         }
     }
-    let mut unit = 0;
-    while unit < product.units {
-        // SAFETY: the tiles have the shapes of the product and hold its vectors, `dots` has room for the sums of four units,
-        // and the units exist.
+    let mut dots = Line(Dots::uninit());
+    let (dots, sums) = (&mut dots.0, sums.as_mut_ptr());
+    for first in (0..product.units + ENDS).step_by(4) {
+        // SAFETY: the tiles have the shapes of the product and hold its vectors, and the steps come one after the other, each with the
+        // numbers of its tiles.
         unsafe {
-            unit += match product.units - unit {
-                4.. => multiply_units::<T, 4>(tiles, product, unit, dots.as_mut_ptr(), sums),
-                2.. => multiply_units::<T, 2>(tiles, product, unit, dots.as_mut_ptr(), sums),
-                _ => multiply_units::<T, 1>(tiles, product, unit, dots.as_mut_ptr(), sums),
-            };
+            step::<T, 0, 3, 1>(tiles, product, first, dots, sums);
+            step::<T, 1, 0, 2>(tiles, product, first + 1, dots, sums);
+            step::<T, 2, 1, 3>(tiles, product, first + 2, dots, sums);
+            step::<T, 3, 2, 0>(tiles, product, first + 3, dots, sums);
         }
     }
 }
@@ -125,102 +125,69 @@ unsafe fn release_with<T: Tiles>(tiles: &mut T, held: &Cell<Option<Shape>>) {
     }
 }
 
-/// Calls a function for the tiles of the sums of `count` units. Their numbers are constants, so no loop counts them.
-macro_rules! each_unit {
-    ($count:ident, $function:ident::<$tiles:ident $(, $constant:ident)*>($($argument:expr),*)) => {
-        $function::<$tiles, 0 $(, $constant)*>($($argument),*);
-        if $count > 1 {
-            $function::<$tiles, 1 $(, $constant)*>($($argument),*);
-        }
-        if $count > 2 {
-            $function::<$tiles, 2 $(, $constant)*>($($argument),*);
-            $function::<$tiles, 3 $(, $constant)*>($($argument),*);
-        }
-    };
-}
-
-/// Products of `U` (1, 2 or 4) units; returns `U`.
+/// One step of a product: multiplies the first half of unit `step`'s levels, the second half of those of the unit before, and adds
+/// what came out of the unit [`ENDS`] before. A dot product is there long after its instruction has begun; so none is waited for,
+/// and what vectors do for one unit falls into the time that tiles take for others.
 ///
 /// # Safety
-/// The tiles have the shapes of the product, whose lengths are checked, and hold its vectors; it has units `unit..unit + U`;
-/// `dots` is writable.
+/// The tiles have the shapes of the product, whose lengths are checked, and hold its vectors; all steps before have been made, with
+/// `FIRST` of one the `SECOND` of the next, and the `DONE` of the one [`ENDS`] later.
 #[inline(always)]
-unsafe fn multiply_units<T: Tiles, const U: usize>(
+unsafe fn step<T: Tiles, const FIRST: u8, const SECOND: u8, const DONE: u8>(
     tiles: &mut T,
     product: &Product<'_>,
-    unit: usize,
-    dots: *mut [Dots; UNITS],
-    sums: &mut [f32],
-) -> usize {
-    let stride = product.blocks * UNIT;
-    let dots = dots.cast::<Dots>();
-    // SAFETY: the caller promises the tiles and room for the dots of 4 units; each unit has 64 bytes of levels for each
-    // block.
-    unsafe {
-        let levels = product.levels.as_ptr().add(unit * stride);
-        each_unit!(U, zero::<T>(tiles));
-        each_unit!(U, add::<T, X0, LEVELS0>(tiles, levels, stride));
-        if product.blocks > STEP {
-            let levels = levels.add(STEP * UNIT);
-            each_unit!(U, add::<T, X1, LEVELS1>(tiles, levels, stride));
-        }
-        each_unit!(U, store::<T>(tiles, dots));
-    }
-    let by = &product.by;
-    let offset = i32::from((OPS.offset)(product.lookup));
-    for (t, (&x_sum, &x_scale)) in by.x_sums.iter().zip(by.x_scales).enumerate() {
-        let first = (t * product.units + unit) * ROW_UNIT;
-        let sums = sums[first..][..U * ROW_UNIT].as_chunks_mut().0;
-        let scales = by.scales[unit * ROW_UNIT..][..U * ROW_UNIT].as_chunks().0;
-        for (u, (sums, scales)) in sums.iter_mut().zip(scales).enumerate() {
-            // SAFETY: the dots of these units and of all vectors have been stored.
-            let dots = unsafe { &(*dots.add(u).cast::<Line<[i32; ROW_UNIT]>>().add(t)).0 };
-            // SAFETY: the caller promises the vectors that go with the tiles.
-            unsafe { tiles.accumulate(dots, offset * x_sum, scales, x_scale, sums) };
-        }
-    }
-    U
-}
-
-/// # Safety
-/// The tile can be used.
-#[inline(always)]
-unsafe fn zero<T: Tiles, const UNIT_TILE: u8>(tiles: &mut T) {
-    // SAFETY: the caller promises it.
-    unsafe { tiles.zero::<UNIT_TILE>() }
-}
-
-/// Adds the products of a unit's levels with vectors; `levels` are those of the first unit, `stride` bytes of each.
-///
-/// # Safety
-/// The tiles can be used, `X` has been loaded, and the unit's levels are readable.
-#[inline(always)]
-unsafe fn add<T: Tiles, const UNIT_TILE: u8, const X: u8, const LEVELS: u8>(
-    tiles: &mut T,
-    levels: *const u8,
-    stride: usize,
+    step: usize,
+    dots: &mut Dots,
+    sums: *mut f32,
 ) {
-    // SAFETY: the caller promises it.
+    let (first, second, done) = (step, step.wrapping_sub(1), step.wrapping_sub(ENDS));
+    let stride = product.blocks * UNIT;
+    let levels = product.levels.as_ptr();
+    // SAFETY: the caller promises the tiles; each unit has 64 bytes of levels for each block, and `dots` has room for one.
     unsafe {
-        tiles.load::<LEVELS>(levels.add(usize::from(UNIT_TILE) * stride), UNIT);
-        tiles.dot::<UNIT_TILE, X, LEVELS>();
+        if first < product.units {
+            tiles.zero::<FIRST>();
+            tiles.load::<LEVELS0>(levels.add(first * stride), UNIT);
+            tiles.dot::<FIRST, X0, LEVELS0>();
+        }
+        if second < product.units && product.blocks > HALF {
+            tiles.load::<LEVELS1>(levels.add(second * stride + HALF * UNIT), UNIT);
+            tiles.dot::<SECOND, X1, LEVELS1>();
+        }
+        if done < product.units {
+            let dots = dots.as_mut_ptr().cast();
+            tiles.store::<DONE>(dots, ROW_BYTES);
+            accumulate(tiles, product, done, dots, sums);
+        }
     }
 }
 
-/// Stores the sums of a unit to its place.
+/// Adds the dot products of a unit, scaled, to the sums of all vectors.
 ///
 /// # Safety
-/// The tile can be used, and `dots` has room for it.
+/// As [`step`]; the product has the unit, and `dots` are those that its tile stored.
 #[inline(always)]
-unsafe fn store<T: Tiles, const UNIT_TILE: u8>(tiles: &mut T, dots: *mut Dots) {
-    // SAFETY: the caller promises it.
+unsafe fn accumulate<T: Tiles>(
+    tiles: &T,
+    product: &Product<'_>,
+    unit: usize,
+    dots: *const i32,
+    sums: *mut f32,
+) {
+    let by = &product.by;
+    // SAFETY: the lengths are checked: 16 scales for each unit, and as many sums for each vector.
     unsafe {
-        tiles.store::<UNIT_TILE>(dots.add(usize::from(UNIT_TILE)).cast(), ROW_BYTES);
+        let scales = &*by.scales.as_ptr().add(unit * ROW_UNIT).cast();
+        for (t, &x_scale) in by.x_scales.iter().enumerate() {
+            let dots = &*dots.add(t * ROW_UNIT).cast();
+            let sums = &mut *sums.add((t * product.units + unit) * ROW_UNIT).cast();
+            tiles.accumulate(dots, scales, x_scale, sums);
+        }
     }
 }
 
-/// Whether the tiles compute what the kernel expects of them. A process asks once before it relies on instructions that have
-/// been tried on an emulation only.
+/// Whether the tiles compute what the kernel expects of them. A process asks once, because the tests of most machines run on an
+/// emulation alone.
 ///
 /// # Safety
 /// The processor has AMX and AVX-512, and the process may use AMX.
@@ -240,7 +207,7 @@ unsafe fn works_with<T: Tiles>(tiles: &mut T) -> bool {
     };
     let lookup = Lookup::new(&table);
     // A whole group with all vectors there are, and a short one with few.
-    for (vectors, blocks, units) in [(MOST, 2 * STEP, UNITS + 1), (3, STEP + 1, 2)] {
+    for (vectors, blocks, units) in [(MOST, 2 * HALF, 9), (3, HALF + 1, 2)] {
         // SAFETY: the caller promises the tiles.
         if !unsafe { computes(tiles, &lookup, vectors, blocks, units) } {
             return false;
@@ -292,7 +259,6 @@ unsafe fn computes<T: Tiles>(
         multiply_with(tiles, &held, &product, &mut sums);
         release_with(tiles, &held);
     }
-    let offset = i32::from((OPS.offset)(lookup));
     let mut right = true;
     for (i, &sum) in sums.iter().enumerate() {
         let (x, row) = (&x[i / rows * width..][..width], i % rows);
@@ -300,7 +266,7 @@ unsafe fn computes<T: Tiles>(
         let mut dot = 0;
         for (column, &x) in x.iter().enumerate() {
             let at = first + column / BLOCK_COLS * UNIT + column % BLOCK_COLS;
-            dot += (i32::from(levels[at]) - offset) * i32::from(x);
+            dot += i32::from(levels[at] as i8) * i32::from(x);
         }
         right &= sum == dot as f32;
     }

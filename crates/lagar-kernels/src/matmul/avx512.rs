@@ -16,6 +16,7 @@ use super::lookup::{FREE_OFFSET, Form, Lookup, SPLIT_OFFSET};
 use super::tile::{Ops, Product, UNIT};
 pub(super) use units::accumulate;
 use units::{Bw, BwVnni, Decoded, Set, Source, Values, Vbmi, add};
+pub(super) use vbmi::decode_signed;
 
 /// With VBMI and VNNI.
 pub(super) const OPS: Ops = Ops {

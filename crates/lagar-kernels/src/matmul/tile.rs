@@ -17,15 +17,15 @@ pub(super) const MOST: usize = 16;
 /// The most that [`Ops::multiply`] takes where sums stay in vector registers.
 const FEW: usize = 4;
 
-/// How far ahead of their use codes are asked for, in bytes: about what memory delivers while it
+/// How far ahead of their use codes are asked for, in bytes: more than what memory delivers while it
 /// answers one request. Streams of tiles lie one after the other, so this also reaches into the next.
 #[cfg(target_arch = "x86_64")]
-pub(super) const AHEAD: usize = 2048;
+pub(super) const AHEAD: usize = 4096;
 
 /// The same where a tile is decoded and then multiplied with several vectors, which takes nothing from memory: what is asked for as
 /// one tile is decoded comes while it is multiplied.
 #[cfg(target_arch = "x86_64")]
-pub(super) const DECODE_AHEAD: usize = 4 * AHEAD;
+pub(super) const DECODE_AHEAD: usize = 2 * AHEAD;
 
 /// A tile's stream.
 #[derive(Clone, Copy)]

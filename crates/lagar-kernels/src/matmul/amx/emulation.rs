@@ -1,4 +1,4 @@
-//! The instructions of AMX in plain Rust, as Intel's manual defines them (volume 2: LDTILECFG, TILEZERO, TILELOADD, TDPBSUD,
+//! The instructions of AMX in plain Rust, as Intel's manual defines them (volume 2: LDTILECFG, TILEZERO, TILELOADD, TDPBSSD,
 //! TILESTORED, TILERELEASE). What raises an exception there panics here, and so does reading outside of the operands.
 
 use std::ops::Range;
@@ -26,7 +26,7 @@ pub(super) struct Emulation {
     readable: Vec<Range<usize>>,
     /// Configurations so far.
     pub(super) configured: usize,
-    /// Takes the second operand for signed, which is wrong.
+    /// Takes the second operand for unsigned, which is wrong.
     mistaken: bool,
 }
 
@@ -135,13 +135,13 @@ impl Tiles for Emulation {
                         .expect("4 bytes");
                     let mut value = i32::from_le_bytes(*sum);
                     for j in 0..4 {
-                        let signed = i32::from(x.data[m][4 * k + j] as i8);
+                        let x = i32::from(x.data[m][4 * k + j] as i8);
                         let level = levels.data[k][4 * n + j];
-                        let unsigned = match mistaken {
-                            false => i32::from(level),
-                            true => i32::from(level as i8),
+                        let level = match mistaken {
+                            false => i32::from(level as i8),
+                            true => i32::from(level),
                         };
-                        value = value.wrapping_add(signed * unsigned);
+                        value = value.wrapping_add(x * level);
                     }
                     *sum = value.to_le_bytes();
                 }
@@ -166,17 +166,16 @@ impl Tiles for Emulation {
     unsafe fn accumulate(
         &self,
         dots: &[i32; ROW_UNIT],
-        excess: i32,
         scales: &[f32; ROW_UNIT],
         x_scale: f32,
         sums: &mut [f32; ROW_UNIT],
     ) {
         if Isa::Avx512.is_available() {
             // SAFETY: that is all it needs.
-            return unsafe { Instructions.accumulate(dots, excess, scales, x_scale, sums) };
+            return unsafe { Instructions.accumulate(dots, scales, x_scale, sums) };
         }
         for ((sum, &dot), &scale) in sums.iter_mut().zip(dots).zip(scales) {
-            *sum = ((dot - excess) as f32).mul_add(scale * x_scale, *sum);
+            *sum = (dot as f32).mul_add(scale * x_scale, *sum);
         }
     }
 }

@@ -14,11 +14,11 @@ pub(super) const ROWS: usize = 16;
 /// Bytes of a tile's row, at most.
 pub(super) const ROW_BYTES: usize = 64;
 
-/// Blocks of 4 columns that one instruction multiplies: as many as a tile has rows.
-pub(super) const STEP: usize = ROWS;
+/// Blocks of 4 columns that one instruction multiplies, half of a group: as many as a tile has rows.
+pub(super) const HALF: usize = ROWS;
 
-/// Units that have sums in tiles 0 to 3 at once.
-pub(super) const UNITS: usize = 4;
+/// Tiles 0 to 3 hold the dot products of a unit each.
+const UNITS: usize = 4;
 
 /// The vectors' first 64 columns of a group.
 pub(super) const X0: u8 = 4;
@@ -41,26 +41,26 @@ impl Shape {
     ///
     /// # Panics
     ///
-    /// If it has more than 16 vectors or more than two steps of blocks.
+    /// If it has more than 16 vectors or more blocks than a group.
     pub(super) fn of(product: &Product<'_>) -> Self {
         let (vectors, blocks) = (product.by.x_sums.len(), product.blocks);
-        assert!((1..=ROWS).contains(&vectors) && (1..=2 * STEP).contains(&blocks));
+        assert!((1..=ROWS).contains(&vectors) && (1..=2 * HALF).contains(&blocks));
         Self {
             vectors: vectors as u8,
             blocks: blocks as u8,
         }
     }
 
-    /// Blocks of the second step.
+    /// Blocks of the second half.
     fn more(self) -> usize {
-        usize::from(self.blocks).saturating_sub(STEP)
+        usize::from(self.blocks).saturating_sub(HALF)
     }
 
     /// Sums: a row for each vector, 16 i32 for the rows of a unit. Vectors: a row for each, 4 bytes for each block. Levels: a
-    /// row of 64 bytes for each block. The tiles of the second step have no shape where there is none.
+    /// row of 64 bytes for each block. The tiles of the second half have no shape where there is none.
     pub(super) fn config(self) -> Config {
         let vectors = usize::from(self.vectors);
-        let first = usize::from(self.blocks).min(STEP);
+        let first = usize::from(self.blocks).min(HALF);
         let mut config = Config::default();
         for tile in 0..UNITS as u8 {
             config.set(tile, vectors, ROW_UNIT * size_of::<i32>());
@@ -122,18 +122,16 @@ pub(super) trait Tiles {
     unsafe fn zero<const TILE: u8>(&mut self);
     /// Reads a tile (`tileloadd`), whose rows begin `stride` bytes apart and are readable.
     unsafe fn load<const TILE: u8>(&mut self, from: *const u8, stride: usize);
-    /// `sums[m][n] += Σ x[m][4 k + j] · levels[k][4 n + j]` over all `k` and over `j` in 0..4, with signed `x` and unsigned
-    /// `levels` (`tdpbsud`).
+    /// `sums[m][n] += Σ x[m][4 k + j] · levels[k][4 n + j]` over all `k` and over `j` in 0..4, of signed bytes (`tdpbssd`).
     unsafe fn dot<const SUMS: u8, const X: u8, const LEVELS: u8>(&mut self);
     /// Writes a tile (`tilestored`), whose rows begin `stride` bytes apart and are writable.
     unsafe fn store<const TILE: u8>(&mut self, to: *mut i32, stride: usize);
     /// Forgets shapes and contents (`tilerelease`): the system then has less to keep when it switches threads.
     unsafe fn release(&mut self);
-    /// `sums = fma(dots − excess, scales · x_scale, sums)` of 16 rows: vectors do what tiles cannot.
+    /// `sums = fma(dots, scales · x_scale, sums)` of 16 rows: vectors do what tiles cannot.
     unsafe fn accumulate(
         &self,
         dots: &[i32; ROW_UNIT],
-        excess: i32,
         scales: &[f32; ROW_UNIT],
         x_scale: f32,
         sums: &mut [f32; ROW_UNIT],
@@ -184,7 +182,7 @@ impl Tiles for Instructions {
     unsafe fn dot<const SUMS: u8, const X: u8, const LEVELS: u8>(&mut self) {
         // SAFETY: the processor and the tiles' shapes are promised.
         unsafe {
-            tile_asm!("tdpbsud tmm{}, tmm{}, tmm{}", [nomem], const SUMS, const X, const LEVELS,);
+            tile_asm!("tdpbssd tmm{}, tmm{}, tmm{}", [nomem], const SUMS, const X, const LEVELS,);
         }
     }
 
@@ -206,7 +204,6 @@ impl Tiles for Instructions {
     unsafe fn accumulate(
         &self,
         dots: &[i32; ROW_UNIT],
-        excess: i32,
         scales: &[f32; ROW_UNIT],
         x_scale: f32,
         sums: &mut [f32; ROW_UNIT],
@@ -214,7 +211,6 @@ impl Tiles for Instructions {
         // SAFETY: the processor is promised; all arrays have 16 values.
         unsafe {
             let dots = _mm512_loadu_si512(dots.as_ptr().cast());
-            let dots = _mm512_sub_epi32(dots, _mm512_set1_epi32(excess));
             avx512::accumulate(dots, scales.as_ptr(), x_scale, sums.as_mut_ptr());
         }
     }

@@ -5,7 +5,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::super::lookup::{FREE_OFFSET, Form, Lookup, Place};
+use super::super::lookup::{FREE_OFFSET, Form, Lookup, Place, SPLIT_OFFSET};
 use super::super::tile::{Factors, Tile, UNIT};
 use super::bw::decode::{Decode, Extract, Plain, Whole, four_times};
 use super::bw::straight::transposed;
@@ -13,13 +13,13 @@ use super::units::{Set, Source, Steps, Vbmi};
 
 /// Calls a function with the steps that fit a table.
 macro_rules! with_steps {
-    ($lookup:expr, $function:ident $arguments:tt) => {
+    ($lookup:expr, $sign:ident, $function:ident $arguments:tt) => {
         match $lookup.form {
-            Form::Split => Vbmi::$function::<Whole<Shifts, Halves>, 1> $arguments,
-            Form::Plain => Vbmi::$function::<Whole<Shifts, Plain>, 1> $arguments,
-            _ if $lookup.window <= 6 => Vbmi::$function::<Whole<Shifts, Small>, 1> $arguments,
-            _ if $lookup.window == 7 => Vbmi::$function::<Whole<Shifts, Free<1>>, 1> $arguments,
-            _ => Vbmi::$function::<Whole<Shifts, Free<2>>, 1> $arguments,
+            Form::Split => Vbmi::$function::<Whole<Shifts, $sign<Halves>>, 1> $arguments,
+            Form::Plain => Vbmi::$function::<Whole<Shifts, $sign<Plain>>, 1> $arguments,
+            _ if $lookup.window <= 6 => Vbmi::$function::<Whole<Shifts, $sign<Small>>, 1> $arguments,
+            _ if $lookup.window == 7 => Vbmi::$function::<Whole<Shifts, $sign<Free<1>>>, 1> $arguments,
+            _ => Vbmi::$function::<Whole<Shifts, $sign<Free<2>>>, 1> $arguments,
         }
     };
 }
@@ -39,7 +39,7 @@ pub(super) unsafe fn dot(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>,
             }
             (4, Form::Split) => Vbmi::products::<Lanes<Halves, 4, 2>, 2>(source, by, sums),
             (4, Form::Nibble) => Vbmi::products::<Lanes<Small, 4, 2>, 2>(source, by, sums),
-            _ => with_steps!(tile.lookup, products(source, by, sums)),
+            _ => with_steps!(tile.lookup, Unsigned, products(source, by, sums)),
         }
     }
 }
@@ -52,7 +52,18 @@ pub(super) unsafe fn decode(tile: &Tile<'_>, units: Range<usize>, out: &mut [u8]
     tile.check_decode(&units, out);
     let source = Source::of(tile, &units);
     // SAFETY: the caller promises the processor; the lengths are checked.
-    unsafe { with_steps!(tile.lookup, decode(source, out)) }
+    unsafe { with_steps!(tile.lookup, Unsigned, decode(source, out)) }
+}
+
+/// [`decode`] with levels as they are, signed.
+///
+/// # Safety
+/// The processor has AVX-512 VBMI and VNNI.
+pub(in super::super) unsafe fn decode_signed(tile: &Tile<'_>, units: Range<usize>, out: &mut [u8]) {
+    tile.check_decode(&units, out);
+    let source = Source::of(tile, &units);
+    // SAFETY: the caller promises the processor; the lengths are checked.
+    unsafe { with_steps!(tile.lookup, Signed, decode(source, out)) }
 }
 
 #[repr(C, align(64))]
@@ -178,6 +189,30 @@ impl Decode for Halves {
             let q = _mm512_permutexvar_epi8(_mm512_srli_epi16::<4>(windows), self.q);
             _mm512_abs_epi8(_mm512_add_epi8(p, q))
         }
+    }
+}
+
+/// Levels with their offset.
+type Unsigned<D> = D;
+
+/// Levels without it.
+#[derive(Clone, Copy)]
+struct Signed<D>(D);
+
+impl<D: Decode> Decode for Signed<D> {
+    const SPLIT: bool = D::SPLIT;
+
+    #[inline(always)]
+    unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
+        // SAFETY: the caller promises AVX-512.
+        unsafe { Self(D::new::<F>(lookup)) }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(self, windows: __m512i) -> __m512i {
+        let offset = if D::SPLIT { SPLIT_OFFSET } else { FREE_OFFSET };
+        // SAFETY: the caller promises AVX-512 VBMI.
+        unsafe { _mm512_sub_epi8(self.0.levels(windows), _mm512_set1_epi8(offset as i8)) }
     }
 }
 
