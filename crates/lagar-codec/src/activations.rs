@@ -4,7 +4,8 @@ use crate::{BLOCK_COLS, GROUP};
 
 /// `n` transformed input vectors, rounded to signed bytes group by group.
 ///
-/// In column group `g` of vector `v`, value `x'` is about `q · scale[v · groups + g]`.
+/// In column group `g` of vector `v`, value `x'` is about `q · scale[g · n + v]`: products take the scales of a group's vectors
+/// together.
 /// [`crate::reference::quantize_activations`] defines the rounding.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Activations {
@@ -14,9 +15,9 @@ pub struct Activations {
     pub padded_width: usize,
     /// `n × padded_width` values within ±127.
     pub q: Vec<i8>,
-    /// `n × groups` scales.
+    /// `groups × n` scales.
     pub scale: Vec<f32>,
-    /// `n × groups` sums of `q` over a group.
+    /// `groups × n` sums of `q` over a group.
     pub sum: Vec<i32>,
 }
 

@@ -15,7 +15,7 @@ pub fn matmul_int8(stage: &Stage<'_>, x: &Activations, y: &mut [f32], add: bool)
     let layout = stage.layout;
     assert_eq!(x.padded_width, layout.padded_cols());
     product(stage, x.n, y, add, |v, g, levels, scale, acc| {
-        let x_scale = x.scale[v * layout.groups() + g];
+        let x_scale = x.scale[g * x.n + v];
         let q = &x.q[v * x.padded_width..][layout.group(g).range()];
         let pairs = levels.iter().zip(q);
         let dot: i32 = pairs.map(|(&l, &q)| i32::from(l) * i32::from(q)).sum();

@@ -37,8 +37,8 @@ pub fn quantize_activations(x: &[f32], n: usize, padded_width: usize, out: &mut 
                 // The product with infinity is NaN, which the cast makes 0.
                 *q = (x * factor).round_ties_even().clamp(-127.0, 127.0) as i8;
             }
-            out.scale[v * groups + g] = scale;
-            out.sum[v * groups + g] = q.iter().map(|&q| i32::from(q)).sum();
+            out.scale[g * n + v] = scale;
+            out.sum[g * n + v] = q.iter().map(|&q| i32::from(q)).sum();
         }
     }
 }

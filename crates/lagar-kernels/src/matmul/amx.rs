@@ -24,13 +24,13 @@ use lagar_codec::{BLOCK_COLS, ROW_UNIT, Table};
 use super::avx512;
 use super::int8::Line;
 use super::lookup::Lookup;
-use super::tile::{Factors, MOST, Ops, Product, UNIT};
+use super::tile::{Factors, Ops, Product, UNIT};
 use tiles::{Config, HALF, Instructions, LEVELS0, LEVELS1, ROW_BYTES, ROWS, Shape, Tiles, X0, X1};
 
 pub(super) const OPS: Ops = Ops {
     decode: avx512::decode_signed,
     offset: |_| 0,
-    together: MOST,
+    together: ROWS,
     multiply,
     release,
     peak,
@@ -85,7 +85,7 @@ unsafe fn multiply_with<T: Tiles>(
     product: &Product<'_>,
     sums: &mut [f32],
 ) {
-    product.check_up_to(MOST, sums);
+    product.check_up_to(ROWS, sums);
     let shape = Shape::of(product);
     let x = product.by.x.as_ptr().cast::<u8>();
     // SAFETY: the caller promises the tiles, whose shapes are those of the product from here on; by `Product::check_up_to`
@@ -207,7 +207,7 @@ unsafe fn works_with<T: Tiles>(tiles: &mut T) -> bool {
     };
     let lookup = Lookup::new(&table);
     // A whole group with all vectors there are, and a short one with few.
-    for (vectors, blocks, units) in [(MOST, 2 * HALF, 9), (3, HALF + 1, 2)] {
+    for (vectors, blocks, units) in [(ROWS, 2 * HALF, 9), (3, HALF + 1, 2)] {
         // SAFETY: the caller promises the tiles.
         if !unsafe { computes(tiles, &lookup, vectors, blocks, units) } {
             return false;

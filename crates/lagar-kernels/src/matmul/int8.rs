@@ -5,14 +5,13 @@
 //! group after group. For one vector, and for a few where the instruction set has registers enough, the codes are multiplied
 //! as they are read; for more, a tile is decoded once into a buffer that stays in the cache and multiplied with a few vectors at a time.
 
-use std::ops::Range;
 use std::slice;
 
 use lagar_codec::{Activations, GROUP, ROW_UNIT, TILE_ROWS};
 
 use super::stage::WindowStage;
 use super::tasks::{Finish, Output, Task};
-use super::tile::{Factors, MOST, Ops, Product, UNIT};
+use super::tile::{Factors, Ops, Product, UNIT};
 use crate::Isa;
 
 /// The product of one task's rows with vectors `vectors`.
@@ -93,12 +92,12 @@ impl Int8Task<'_> {
             };
             let chunks = vectors.clone().step_by(together);
             for (first, sums) in chunks.zip(sums.chunks_mut(together * rows)) {
-                let own = Own::of(x, g, first..first + sums.len() / rows);
+                let own = g * x.n + first..g * x.n + first + sums.len() / rows;
                 let by = Factors {
                     x: &x.q[first * x.padded_width + g * GROUP..],
                     stride: x.padded_width,
-                    x_sums: &own.sums[..own.count],
-                    x_scales: &own.scales[..own.count],
+                    x_sums: &x.sum[own.clone()],
+                    x_scales: &x.scale[own],
                     scales,
                 };
                 if direct {
@@ -127,27 +126,5 @@ impl Int8Task<'_> {
             sums,
             output: self.output,
         });
-    }
-}
-
-/// What belongs to a few vectors each in one group.
-struct Own {
-    count: usize,
-    sums: [i32; MOST],
-    scales: [f32; MOST],
-}
-
-impl Own {
-    fn of(x: &Activations, g: usize, vectors: Range<usize>) -> Self {
-        let mut own = Self {
-            count: vectors.len(),
-            sums: [0; MOST],
-            scales: [0.0; MOST],
-        };
-        let groups = x.groups();
-        for (i, v) in vectors.enumerate() {
-            (own.sums[i], own.scales[i]) = (x.sum[v * groups + g], x.scale[v * groups + g]);
-        }
-        own
     }
 }

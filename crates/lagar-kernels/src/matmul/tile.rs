@@ -11,9 +11,6 @@ use crate::Isa;
 /// Bytes of 16 rows × 4 columns of decoded levels, the operand of one step of dot products.
 pub(super) const UNIT: usize = ROW_UNIT * BLOCK_COLS;
 
-/// The most vectors that [`Ops::multiply`] of any instruction set takes at once.
-pub(super) const MOST: usize = 16;
-
 /// The most that [`Ops::multiply`] takes where sums stay in vector registers.
 const FEW: usize = 4;
 

@@ -83,27 +83,15 @@ impl Cpu {
         out: &mut Activations,
     ) {
         out.resize(n, padded_width);
-        let (width, groups) = (t.map_or(padded_width, Transform::width), out.groups());
+        let width = t.map_or(padded_width, Transform::width);
         let q = Disjoint::new(&mut out.q);
         let (scale, sum) = (Disjoint::new(&mut out.scale), Disjoint::new(&mut out.sum));
         self.vectors(n, padded_width, &|v| {
             let x = &x[v * width..(v + 1) * width];
             // SAFETY: each vector is one task's.
-            let (q, scale, sum) = unsafe {
-                let groups = v * groups..(v + 1) * groups;
-                (
-                    q.slice(v * padded_width..(v + 1) * padded_width),
-                    scale.slice(groups.clone()),
-                    sum.slice(groups),
-                )
-            };
-            self.isa().dispatch(ToBytes {
-                t,
-                x,
-                q,
-                scale,
-                sum,
-            });
+            let q = unsafe { q.slice(v * padded_width..(v + 1) * padded_width) };
+            let place = Place { v, n, scale, sum };
+            self.isa().dispatch(ToBytes { t, x, q, place });
         });
     }
 
@@ -266,8 +254,15 @@ struct ToBytes<'a> {
     t: Option<&'a Transform>,
     x: &'a [f32],
     q: &'a mut [i8],
-    scale: &'a mut [f32],
-    sum: &'a mut [i32],
+    place: Place<'a>,
+}
+
+/// Where the scales and sums of vector `v` of `n` go.
+struct Place<'a> {
+    v: usize,
+    n: usize,
+    scale: Disjoint<'a, f32>,
+    sum: Disjoint<'a, i32>,
 }
 
 impl Kernel for ToBytes<'_> {
@@ -275,15 +270,21 @@ impl Kernel for ToBytes<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let groups = self.q.chunks_mut(GROUP).zip(self.scale).zip(self.sum);
-        for (g, ((q, scale), sum)) in groups.enumerate() {
+        let Place { v, n, scale, sum } = self.place;
+        for (g, q) in self.q.chunks_mut(GROUP).enumerate() {
             let mut group = [0.0; GROUP];
             let values = &mut group[..q.len()];
             match self.t {
                 Some(t) => apply_group(s, t, self.x, g, values),
                 None => values.copy_from_slice(&self.x[g * GROUP..][..q.len()]),
             }
-            (*scale, *sum) = quantize_group(s, &group, q);
+            let (group_scale, group_sum) = quantize_group(s, &group, q);
+            let own = g * n + v..g * n + v + 1;
+            // SAFETY: each vector is one task's, and this is its place in the group.
+            unsafe {
+                scale.slice(own.clone())[0] = group_scale;
+                sum.slice(own)[0] = group_sum;
+            }
         }
     }
 }

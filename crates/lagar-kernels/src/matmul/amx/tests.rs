@@ -12,9 +12,9 @@ use super::super::lookup::{Form, Lookup};
 use super::super::portable;
 use super::super::tasks::{Output, Tasks};
 use super::super::tests::{KINDS, Owned, Random, same};
-use super::super::tile::{Factors, MOST, Ops, Product, Tile, UNIT};
+use super::super::tile::{Factors, Ops, Product, Tile, UNIT};
 use super::emulation::Emulation;
-use super::tiles::{Config, HALF, Shape, Tiles};
+use super::tiles::{Config, HALF, ROWS, Shape, Tiles};
 use super::{OPS, multiply_with, release_with, works_with};
 use crate::{Disjoint, Isa, Pool};
 
@@ -152,7 +152,7 @@ fn tiles_that_compute_something_else_are_found_out() {
 #[test]
 fn every_shape_gives_the_bits_of_the_plain_kernel() {
     let mut random = Random(21);
-    for n in 1..=MOST {
+    for n in 1..=ROWS {
         for blocks in 1..=2 * HALF {
             let (units, kind) = (1 + random.below(9), random.below(KINDS));
             let what = format!("{n} vectors, {units} units, {blocks} blocks, kind {kind}");
@@ -209,7 +209,7 @@ fn tiles_keep_their_shapes_until_the_task_is_done() {
 #[should_panic(expected = "(1..=most).contains")]
 fn more_vectors_than_a_tile_has_rows_are_refused() {
     let mut random = Random(24);
-    Operands::new(&mut random, MOST + 1, 1, 1, 0).check(&mut random, "");
+    Operands::new(&mut random, ROWS + 1, 1, 1, 0).check(&mut random, "");
 }
 
 /// Tiles 0 to 2 with these rows and bytes of a row.
