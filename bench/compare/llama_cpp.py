@@ -568,6 +568,7 @@ def speed(options):
     entrants = quantized + options.lagar
     samples = {entrant: collections.defaultdict(list) for entrant in entrants}
     about = {}
+    report = lambda rounds: speed_report(work.checkpoint, entrants, samples, about, rounds, options)
     for turn in range(options.rounds):
         say(f"round {turn + 1} of {options.rounds}")
         for entrant in entrants if turn % 2 == 0 else entrants[::-1]:
@@ -578,9 +579,8 @@ def speed(options):
             for name, value in speeds.items():
                 samples[entrant][name].append(value)
         # After each round, so that a run which is cut off leaves what it has measured.
-        report = speed_report(work.checkpoint, entrants, samples, about, turn + 1, options)
-        write_json(options.json, report | {"load_average_before": load})
-    print_speed(report)
+        write_json(options.json, report(turn + 1) | {"load_average_before": load})
+    print_speed(report(options.rounds))
     write_json(options.llama_bench, llama_bench(work.checkpoint, quantized, samples, about, options))
 
 

@@ -28,7 +28,7 @@ use super::tile::{Factors, Ops, Product, UNIT};
 use tiles::{Config, HALF, Instructions, LEVELS0, LEVELS1, ROW_BYTES, ROWS, Shape, Tiles, X0, X1};
 
 pub(super) const OPS: Ops = Ops {
-    decode: avx512::decode_signed,
+    decode: avx512::decode::<true>,
     offset: |_| 0,
     together: ROWS,
     multiply,
@@ -99,8 +99,7 @@ unsafe fn multiply_with<T: Tiles>(
             tiles.load::<X1>(x.add(HALF * BLOCK_COLS), product.by.stride);
         }
     }
-    let mut dots = Line(Dots::uninit());
-    let (dots, sums) = (&mut dots.0, sums.as_mut_ptr());
+    let (dots, sums) = (&mut Dots::uninit(), sums.as_mut_ptr());
     for first in (0..product.units + ENDS).step_by(4) {
         // SAFETY: the tiles have the shapes of the product and hold its vectors, and the steps come one after the other, each with the
         // numbers of its tiles.

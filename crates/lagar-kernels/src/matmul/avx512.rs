@@ -16,13 +16,13 @@ use super::lookup::{FREE_OFFSET, Form, Lookup, SPLIT_OFFSET};
 use super::tile::{Ops, Product, UNIT};
 pub(super) use units::accumulate;
 use units::{Bw, BwVnni, Decoded, Set, Source, Values, Vbmi, add};
-pub(super) use vbmi::decode_signed;
+pub(super) use vbmi::decode;
 
 /// With VBMI and VNNI.
 pub(super) const OPS: Ops = Ops {
     dot: vbmi::dot,
     few: Vbmi::FEW,
-    decode: vbmi::decode,
+    decode: decode::<false>,
     multiply: multiply::<Vbmi>,
     ..OPS_BW_VNNI
 };

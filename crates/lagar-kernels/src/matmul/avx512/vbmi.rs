@@ -1,11 +1,12 @@
 //! From codes to levels with AVX-512 VBMI.
 //!
-//! Windows come out of 8-byte lanes with `vpmultishiftqb`, eight of a lane at any bits; `vpermb` looks 64 levels up. Levels are unsigned.
+//! Windows come out of 8-byte lanes with `vpmultishiftqb`, eight of a lane at any bits; `vpermb` looks 64 levels up. Levels have their
+//! offset unless they are asked for without.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::super::lookup::{FREE_OFFSET, Form, Lookup, Place, SPLIT_OFFSET};
+use super::super::lookup::{FREE_OFFSET, Form, Lookup, Place};
 use super::super::tile::{Factors, Tile, UNIT};
 use super::bw::decode::{Decode, Extract, Plain, Whole, four_times};
 use super::bw::straight::transposed;
@@ -44,26 +45,25 @@ pub(super) unsafe fn dot(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>,
     }
 }
 
-/// See [`Ops::decode`](super::Ops::decode). (Here [`Lanes`] would not pay: rows would have to be put in order in each step.)
+/// See [`Ops::decode`](super::Ops::decode); levels without their offset if `SIGNED`. (Here [`Lanes`] would not pay: rows would have to
+/// be put in order in each step.)
 ///
 /// # Safety
 /// The processor has AVX-512 VBMI and VNNI.
-pub(super) unsafe fn decode(tile: &Tile<'_>, units: Range<usize>, out: &mut [u8]) {
+pub(in super::super) unsafe fn decode<const SIGNED: bool>(
+    tile: &Tile<'_>,
+    units: Range<usize>,
+    out: &mut [u8],
+) {
     tile.check_decode(&units, out);
     let source = Source::of(tile, &units);
     // SAFETY: the caller promises the processor; the lengths are checked.
-    unsafe { with_steps!(tile.lookup, Unsigned, decode(source, out)) }
-}
-
-/// [`decode`] with levels as they are, signed.
-///
-/// # Safety
-/// The processor has AVX-512 VBMI and VNNI.
-pub(in super::super) unsafe fn decode_signed(tile: &Tile<'_>, units: Range<usize>, out: &mut [u8]) {
-    tile.check_decode(&units, out);
-    let source = Source::of(tile, &units);
-    // SAFETY: the caller promises the processor; the lengths are checked.
-    unsafe { with_steps!(tile.lookup, Signed, decode(source, out)) }
+    unsafe {
+        match SIGNED {
+            true => with_steps!(tile.lookup, Signed, decode(source, out)),
+            false => with_steps!(tile.lookup, Unsigned, decode(source, out)),
+        }
+    }
 }
 
 #[repr(C, align(64))]
@@ -197,7 +197,10 @@ type Unsigned<D> = D;
 
 /// Levels without it.
 #[derive(Clone, Copy)]
-struct Signed<D>(D);
+struct Signed<D> {
+    table: D,
+    offset: __m512i,
+}
 
 impl<D: Decode> Decode for Signed<D> {
     const SPLIT: bool = D::SPLIT;
@@ -205,14 +208,18 @@ impl<D: Decode> Decode for Signed<D> {
     #[inline(always)]
     unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
         // SAFETY: the caller promises AVX-512.
-        unsafe { Self(D::new::<F>(lookup)) }
+        unsafe {
+            Self {
+                table: D::new::<F>(lookup),
+                offset: _mm512_set1_epi8(super::offset::<F>(lookup) as i8),
+            }
+        }
     }
 
     #[inline(always)]
     unsafe fn levels(self, windows: __m512i) -> __m512i {
-        let offset = if D::SPLIT { SPLIT_OFFSET } else { FREE_OFFSET };
         // SAFETY: the caller promises AVX-512 VBMI.
-        unsafe { _mm512_sub_epi8(self.0.levels(windows), _mm512_set1_epi8(offset as i8)) }
+        unsafe { _mm512_sub_epi8(self.table.levels(windows), self.offset) }
     }
 }
 
