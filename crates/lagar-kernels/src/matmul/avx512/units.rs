@@ -112,17 +112,25 @@ pub(super) trait Steps<const N: usize>: Copy {
     const SPLIT: bool;
     /// Whether codes come from memory, so that they are asked for ahead.
     const STREAMED: bool = true;
+    /// Codes, as far on their way to levels as they come before any look-up.
+    type Loaded: Copy;
 
     /// # Safety
     /// The processor has AVX-512 BW.
     unsafe fn new<F: Set>(lookup: &Lookup) -> Self;
 
-    /// The levels of the step whose windows lie from `codes` on, 4 of a row in each lane of 32 bits; rows in any order.
+    /// What [`Steps::levels`] takes, of the step whose windows lie from `codes` on.
     ///
     /// # Safety
     /// The processor has AVX-512 BW; `codes` is what `Tile::unit` says of the first unit. (What lies there for units that the
     /// tile does not have is read and means nothing.)
-    unsafe fn levels(self, codes: *const u8) -> [__m512i; N];
+    unsafe fn load(self, codes: *const u8) -> Self::Loaded;
+
+    /// The levels of a step, 4 of a row in each lane of 32 bits; rows in any order.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 BW.
+    unsafe fn levels(self, loaded: Self::Loaded) -> [__m512i; N];
 
     /// Lanes of 32 bits in the order of rows, unit by unit, given that of [`Steps::levels`].
     ///
@@ -245,6 +253,7 @@ pub(super) struct Decoded<const SPLIT: bool>;
 impl<const SPLIT: bool> Steps<1> for Decoded<SPLIT> {
     const SPLIT: bool = SPLIT;
     const STREAMED: bool = false;
+    type Loaded = __m512i;
 
     #[inline(always)]
     unsafe fn new<F: Set>(_: &Lookup) -> Self {
@@ -252,9 +261,14 @@ impl<const SPLIT: bool> Steps<1> for Decoded<SPLIT> {
     }
 
     #[inline(always)]
-    unsafe fn levels(self, levels: *const u8) -> [__m512i; 1] {
+    unsafe fn load(self, levels: *const u8) -> __m512i {
         // SAFETY: the caller promises the processor and 64 bytes.
-        unsafe { [_mm512_loadu_si512(levels.cast())] }
+        unsafe { _mm512_loadu_si512(levels.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(self, levels: __m512i) -> [__m512i; 1] {
+        [levels]
     }
 
     #[inline(always)]
@@ -297,7 +311,7 @@ unsafe fn products_with<S: Steps<N>, const N: usize, F: Set>(
 /// Dot products with `T` vectors, `U` units at a time, then fewer.
 ///
 /// # Safety
-/// As [`products_with`], with `T` vectors; `U` is a multiple of `N`.
+/// As [`products_with`], with `T` vectors; `U` is a multiple of `N`, and 2 for more than 4 vectors.
 #[inline(always)]
 unsafe fn all_units<S: Steps<N>, const N: usize, const T: usize, const U: usize, F: Set>(
     source: Source<'_>,
@@ -314,8 +328,12 @@ unsafe fn all_units<S: Steps<N>, const N: usize, const T: usize, const U: usize,
             let x = &by.x[t * by.stride..][..columns];
             *starts = start::<F>(S::SPLIT, x, by.x_sums[t]);
         }
-        while U > N && source.units - unit >= U {
-            units::<S, N, T, U, F>(source, unit, steps, by, starts, sums.as_mut_ptr());
+        while (U > N || T > 4) && source.units - unit >= U {
+            let sums = sums.as_mut_ptr();
+            match T > 4 {
+                true => two_units::<S, N, T, F>(source, unit, steps, by, starts, sums),
+                false => units::<S, N, T, U, F>(source, unit, steps, by, starts, sums),
+            }
             unit += U;
         }
         while U > 4 && N < 4 && source.units - unit >= 4 {
@@ -351,34 +369,134 @@ unsafe fn units<S: Steps<N>, const N: usize, const T: usize, const U: usize, F: 
     };
     // SAFETY: the caller promises the processor, the units, 4 values of each vector per block, and 16 scales and sums of each unit.
     unsafe {
-        let mut dots = [[_mm512_setzero_si512(); U]; T];
-        for (dots, start) in dots.iter_mut().zip(starts) {
-            *dots = [_mm512_set1_epi32(start); U];
-        }
+        let mut dots = begin::<T, U>(starts);
         let mut block = source.first.add(unit * source.unit_bytes);
         for b in 0..source.blocks {
-            let x = by.x.as_ptr().add(b * BLOCK_COLS);
-            let mut values = [Values::new(x); T];
-            for (t, values) in values.iter_mut().enumerate().skip(1) {
-                *values = Values::new(x.add(t * by.stride));
-            }
+            let values = values::<T>(by, b);
             let mut codes = block;
             for step in 0..U / N {
                 if S::STREAMED {
                     _mm_prefetch::<_MM_HINT_T1>(codes.wrapping_add(ahead).cast());
                 }
-                let levels = steps.levels(codes);
-                for (dots, values) in dots.iter_mut().zip(values) {
-                    for (dots, levels) in dots[step * N..][..N].iter_mut().zip(levels) {
-                        *dots = add::<F>(S::SPLIT, *dots, levels, values);
-                    }
-                }
+                let levels = steps.levels(steps.load(codes));
+                add_step::<S, N, T, U, F>(&mut dots, step, levels, values);
                 codes = codes.wrapping_add(step_bytes);
             }
             block = block.wrapping_add(source.block_bytes);
         }
-        for (t, dots) in dots.iter().enumerate() {
-            for (step, dots) in dots.as_chunks::<N>().0.iter().enumerate() {
+        finish::<S, N, T, U>(source, unit, dots, by, sums);
+    }
+}
+
+/// The same of two units, with so many vectors that a processor does not look ahead from one block's products to the next one's look-ups:
+/// levels are looked up while those of the block before are multiplied, and what they are looked up by is loaded one block earlier still.
+///
+/// # Safety
+/// As [`units`], with both units.
+#[inline(always)]
+unsafe fn two_units<S: Steps<N>, const N: usize, const T: usize, F: Set>(
+    source: Source<'_>,
+    unit: usize,
+    steps: S,
+    by: &Factors<'_>,
+    starts: [i32; T],
+    sums: *mut f32,
+) {
+    let first = source.first.wrapping_add(unit * source.unit_bytes);
+    let block = |b: usize| first.wrapping_add(b.min(source.blocks - 1) * source.block_bytes);
+    let second = if N == 1 { source.unit_bytes } else { 0 };
+    // The same units of the next tile, as in `units`.
+    let mut ahead = first.wrapping_add(source.blocks * source.block_bytes);
+    // SAFETY: as in `units`; instead of blocks that do not exist the last one is loaded.
+    unsafe {
+        let mut dots = begin::<T, 2>(starts);
+        let mut loaded = [steps.load(block(0)), steps.load(block(0).add(second))];
+        let mut next = [steps.levels(loaded[0]), steps.levels(loaded[1])];
+        loaded = [steps.load(block(1)), steps.load(block(1).add(second))];
+        for b in 0..source.blocks {
+            let values = values::<T>(by, b);
+            let here = next;
+            next = [steps.levels(loaded[0]), steps.levels(loaded[1])];
+            let codes = block(b + 2);
+            loaded = [steps.load(codes), steps.load(codes.add(second))];
+            for (step, levels) in here.into_iter().enumerate().take(2 / N) {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(step * second).cast());
+                add_step::<S, N, T, 2, F>(&mut dots, step, levels, values);
+            }
+            ahead = ahead.wrapping_add(source.block_bytes);
+        }
+        finish::<S, N, T, 2>(source, unit, dots, by, sums);
+    }
+}
+
+/// Dot products before the first block.
+///
+/// # Safety
+/// The processor has AVX-512.
+#[inline(always)]
+unsafe fn begin<const T: usize, const U: usize>(starts: [i32; T]) -> [[__m512i; U]; T] {
+    // SAFETY: the caller promises AVX-512.
+    unsafe {
+        let mut dots = [[_mm512_setzero_si512(); U]; T];
+        for (dots, start) in dots.iter_mut().zip(starts) {
+            *dots = [_mm512_set1_epi32(start); U];
+        }
+        dots
+    }
+}
+
+/// The values of a block.
+///
+/// # Safety
+/// The processor has AVX-512 BW; each of `T` vectors has the block.
+#[inline(always)]
+unsafe fn values<const T: usize>(by: &Factors<'_>, block: usize) -> [Values; T] {
+    // SAFETY: the caller promises both.
+    unsafe {
+        let x = by.x.as_ptr().add(block * BLOCK_COLS);
+        let mut values = [Values::new(x); T];
+        for (t, values) in values.iter_mut().enumerate().skip(1) {
+            *values = Values::new(x.add(t * by.stride));
+        }
+        values
+    }
+}
+
+/// Adds the products of a step's levels.
+///
+/// # Safety
+/// The processor has the features of the set.
+#[inline(always)]
+unsafe fn add_step<S: Steps<N>, const N: usize, const T: usize, const U: usize, F: Set>(
+    dots: &mut [[__m512i; U]; T],
+    step: usize,
+    levels: [__m512i; N],
+    values: [Values; T],
+) {
+    for (dots, values) in dots.iter_mut().zip(values) {
+        for (dots, levels) in dots[step * N..][..N].iter_mut().zip(levels) {
+            // SAFETY: the caller promises the features.
+            *dots = unsafe { add::<F>(S::SPLIT, *dots, levels, values) };
+        }
+    }
+}
+
+/// Adds scaled dot products of units from `unit` on, as far as they exist, to the sums.
+///
+/// # Safety
+/// The processor has AVX-512; there are 16 scales and sums of each unit.
+#[inline(always)]
+unsafe fn finish<S: Steps<N>, const N: usize, const T: usize, const U: usize>(
+    source: Source<'_>,
+    unit: usize,
+    dots: [[__m512i; U]; T],
+    by: &Factors<'_>,
+    sums: *mut f32,
+) {
+    for (t, dots) in dots.iter().enumerate() {
+        for (step, dots) in dots.as_chunks::<N>().0.iter().enumerate() {
+            // SAFETY: the caller promises the processor, and scales and sums of units that exist.
+            unsafe {
                 for (i, dots) in S::ascending(*dots).into_iter().enumerate() {
                     let unit = unit + step * N + i;
                     if U > N || unit < source.units {
@@ -406,7 +524,7 @@ unsafe fn decode_with<S: Steps<N>, const N: usize, F: Set>(source: Source<'_>, o
             for first in (0..source.units).step_by(N) {
                 let codes = block.wrapping_add(first * source.unit_bytes);
                 _mm_prefetch::<_MM_HINT_T1>(codes.wrapping_add(DECODE_AHEAD).cast());
-                let levels = S::ascending(steps.levels(codes));
+                let levels = S::ascending(steps.levels(steps.load(codes)));
                 for (unit, levels) in (first..source.units).zip(levels) {
                     let to = out.as_mut_ptr().add((unit * source.blocks + b) * UNIT);
                     _mm512_storeu_si512(to.cast(), levels);

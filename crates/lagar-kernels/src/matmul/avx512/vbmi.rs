@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::super::lookup::{FREE_OFFSET, Form, Lookup, Place};
 use super::super::tile::{Factors, Tile, UNIT};
 use super::bw::decode::{Decode, Extract, Plain, Whole, four_times};
-use super::bw::straight::transposed;
+use super::bw::straight::{both, transposed};
 use super::units::{Set, Source, Steps, Vbmi};
 
 /// Calls a function with the steps that fit a table.
@@ -279,6 +279,8 @@ struct Lanes<D, const K: usize, const N: usize> {
 
 impl<D: Decode, const K: usize, const N: usize> Steps<N> for Lanes<D, K, N> {
     const SPLIT: bool = D::SPLIT;
+    /// Windows.
+    type Loaded = [__m512i; N];
 
     #[inline(always)]
     unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
@@ -300,20 +302,27 @@ impl<D: Decode, const K: usize, const N: usize> Steps<N> for Lanes<D, K, N> {
     }
 
     #[inline(always)]
-    unsafe fn levels(self, codes: *const u8) -> [__m512i; N] {
+    unsafe fn load(self, codes: *const u8) -> [__m512i; N] {
         // SAFETY: the caller promises AVX-512 VBMI; `Tile::unit` says that 65 bytes are in bounds.
         unsafe {
-            let before = _mm512_loadu_si512(codes.cast());
-            let own = _mm512_loadu_si512(codes.add(1).cast());
-            let mut levels = [before; N];
-            levels[N - 1] = own;
-            for (levels, shifts) in levels.iter_mut().zip(self.shifts) {
-                *levels = self
-                    .table
-                    .levels(_mm512_multishift_epi64_epi8(shifts, *levels));
+            let [before, own] = both(codes);
+            let mut windows = [before; N];
+            windows[N - 1] = own;
+            for (windows, shifts) in windows.iter_mut().zip(self.shifts) {
+                *windows = _mm512_multishift_epi64_epi8(shifts, *windows);
             }
-            levels
+            windows
         }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(self, windows: [__m512i; N]) -> [__m512i; N] {
+        let mut levels = windows;
+        for (levels, windows) in levels.iter_mut().zip(windows) {
+            // SAFETY: the caller promises AVX-512 VBMI.
+            *levels = unsafe { self.table.levels(windows) };
+        }
+        levels
     }
 
     #[inline(always)]

@@ -18,6 +18,7 @@ pub(in super::super) struct Whole<E, D> {
 
 impl<E: Extract, D: Decode> Steps<1> for Whole<E, D> {
     const SPLIT: bool = D::SPLIT;
+    type Loaded = __m512i;
 
     #[inline(always)]
     unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
@@ -31,9 +32,15 @@ impl<E: Extract, D: Decode> Steps<1> for Whole<E, D> {
     }
 
     #[inline(always)]
-    unsafe fn levels(self, codes: *const u8) -> [__m512i; 1] {
+    unsafe fn load(self, codes: *const u8) -> __m512i {
         // SAFETY: the caller promises AVX-512 BW; `Tile::unit` says that 64 bytes are in bounds.
-        unsafe { [self.table.levels(self.extract.windows(codes))] }
+        unsafe { self.extract.windows(codes) }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(self, windows: __m512i) -> [__m512i; 1] {
+        // SAFETY: the caller promises AVX-512 BW.
+        unsafe { [self.table.levels(windows)] }
     }
 
     #[inline(always)]
