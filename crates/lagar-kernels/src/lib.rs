@@ -28,6 +28,6 @@ pub use error::KernelError;
 pub use exact::ExactSource;
 pub use float::{AttentionArgs, AttentionBackward, DenseWeight, KvCache, KvFormat};
 pub use isa::Isa;
-pub use matmul::{LowRank, PredictScratch, SparseStage, WindowStage};
+pub use matmul::{LowRank, PredictScratch, SparseStage, WindowProduct, WindowStage};
 pub use pool::{Disjoint, Pool};
 pub use viterbi::Encoder;

@@ -202,16 +202,12 @@ impl Pass<'_> {
             normed,
         );
         let mut input = self.input(ATTENTION_INPUT, normed, &mut scratch.prepared);
-        for (at, (linear, y)) in [
+        let linears = [
             (&weights.query, &mut *query),
             (&weights.key, &mut *key),
             (&weights.value, &mut *value),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            self.multiply((ATTENTION_INPUT, at), linear, &mut input, y);
-        }
+        ];
+        self.multiply(ATTENTION_INPUT, linears, &mut input);
 
         for (x, spec, weight) in [
             (&mut *query, &attention.query_norm, &weights.query_norm),
@@ -255,7 +251,8 @@ impl Pass<'_> {
             done = rows.end;
         }
         let mut input = self.input(ATTENTION_OUTPUT, attended, &mut scratch.prepared);
-        self.multiply((ATTENTION_OUTPUT, 0), &weights.output, &mut input, normed);
+        let linears = [(&weights.output, &mut *normed)];
+        self.multiply(ATTENTION_OUTPUT, linears, &mut input);
         cpu.add(x, normed);
     }
 
@@ -278,27 +275,28 @@ impl Pass<'_> {
 
         norm(cpu, &spec.mlp_norm, &weights.mlp_norm, x, normed);
         let mut input = self.input(MLP_INPUT, normed, &mut scratch.prepared);
-        self.multiply((MLP_INPUT, 0), &weights.gate, &mut input, gate);
-        self.multiply((MLP_INPUT, 1), &weights.up, &mut input, up);
+        let linears = [(&weights.gate, &mut *gate), (&weights.up, &mut *up)];
+        self.multiply(MLP_INPUT, linears, &mut input);
         cpu.swiglu(gate, up, activated);
         let mut input = self.input(MLP_OUTPUT, activated, &mut scratch.prepared);
-        self.multiply((MLP_OUTPUT, 0), &weights.down, &mut input, normed);
+        let linears = [(&weights.down, &mut *normed)];
+        self.multiply(MLP_OUTPUT, linears, &mut input);
         cpu.add(x, normed);
     }
 
-    /// Multiplies by a linear of a site, and shows the products to the observer; the linear is
-    /// named by the place of its site in the block and its own among the site's.
-    fn multiply(
+    /// Multiplies by the linears of a site, which is named by its place in the block, and shows the products to the observer.
+    fn multiply<const N: usize>(
         &mut self,
-        (place, at): (usize, usize),
-        linear: &Linear,
+        place: usize,
+        mut linears: [(&Linear, &mut [f32]); N],
         input: &mut Input<'_>,
-        y: &mut [f32],
     ) {
-        linear.products(self.cpu, input, y);
+        Linear::products(self.cpu, input, &mut linears);
         let site = ModelSpec::block_site(self.layer, place);
-        self.observer.output(site, at, y, self.n);
-        linear.add_bias(self.cpu, y, self.n);
+        for (at, (linear, y)) in linears.into_iter().enumerate() {
+            self.observer.output(site, at, y, self.n);
+            linear.add_bias(self.cpu, y, self.n);
+        }
     }
 
     /// Shows vectors to the observer and makes them the input of the site's linears.

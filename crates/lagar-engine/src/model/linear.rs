@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use lagar_codec::Transform;
 use lagar_format::{Dtype, Region};
-use lagar_kernels::{Cpu, DenseWeight};
+use lagar_kernels::{Cpu, DenseWeight, WindowProduct};
 
 use super::options::Activations;
 use super::scratch::room;
 use crate::checkpoint::read_f32;
-use crate::stored::{Pressed, Stage};
+use crate::stored::{LowRank, Pressed};
 
 /// `y = W x + b`.
 #[derive(Clone, Debug)]
@@ -95,6 +95,58 @@ impl<'a> Input<'a> {
         }
         prepared.transform = Some(Arc::clone(transform));
     }
+
+    /// The products of the window stages of pressed linears, whose transform has been prepared.
+    fn window_products(&self, cpu: &Cpu, of: &mut [(&Linear, &mut [f32])]) {
+        let views: Vec<_> = (of.iter())
+            .filter_map(|(linear, _)| match &linear.weight {
+                Weight::Dense { .. } => None,
+                Weight::Pressed(pressed) => Some(pressed.stage_views()),
+            })
+            .collect();
+        let mut products: Vec<_> = (views.iter().zip(of))
+            .map(|(stages, (_, y))| WindowProduct {
+                stages,
+                y,
+                add: false,
+            })
+            .collect();
+        let prepared = &*self.prepared;
+        match self.activations {
+            Activations::Int8 => cpu.window_matmuls_int8(&mut products, &prepared.rounded),
+            Activations::F32 => {
+                let width = views[0][0].layout().padded_cols();
+                let x = &prepared.transformed[..self.n * width];
+                cpu.window_matmuls_f32(&mut products, x, self.n);
+            }
+        }
+    }
+
+    /// Adds the product of a low-rank stage, whose transform has been prepared.
+    fn low_rank_product(&mut self, cpu: &Cpu, stage: &LowRank, y: &mut [f32]) {
+        let (n, rank) = (self.n, stage.rank());
+        let (u, v) = (stage.u.checked_view(), stage.v.checked_view());
+        let Prepared {
+            transformed,
+            rounded,
+            between,
+            between_rounded,
+            ..
+        } = &mut *self.prepared;
+        let between = room(between, n * rank);
+        match self.activations {
+            Activations::Int8 => {
+                cpu.window_matmul_int8(&v, rounded, between, false);
+                cpu.quantize(between, n, rank, between_rounded);
+                cpu.window_matmul_int8(&u, between_rounded, y, true);
+            }
+            Activations::F32 => {
+                let x = &transformed[..n * v.layout().padded_cols()];
+                cpu.window_matmul_f32(&v, x, n, between, false);
+                cpu.window_matmul_f32(&u, between, n, y, true);
+            }
+        }
+    }
 }
 
 impl Linear {
@@ -108,7 +160,7 @@ impl Linear {
 
     /// `W x + b`; `y` is n × outputs.
     pub(super) fn multiply(&self, cpu: &Cpu, input: &mut Input<'_>, y: &mut [f32]) {
-        self.products(cpu, input, y);
+        Self::products(cpu, input, &mut [(self, y)]);
         self.add_bias(cpu, y, input.n);
     }
 
@@ -119,8 +171,37 @@ impl Linear {
         }
     }
 
-    /// `W x`; `y` is n × outputs.
-    pub(super) fn products(&self, cpu: &Cpu, input: &mut Input<'_>, y: &mut [f32]) {
+    /// `W x` of linears with the same input; each `y` is n × outputs. The window stages of neighbours that share a transform are one
+    /// piece of work.
+    pub(super) fn products(cpu: &Cpu, input: &mut Input<'_>, mut of: &mut [(&Self, &mut [f32])]) {
+        while let Some((first, _)) = of.first() {
+            let transform = first.transform();
+            let together = of.iter().take_while(|(linear, _)| {
+                let both = linear.transform().zip(transform);
+                both.is_some_and(|(own, first)| Arc::ptr_eq(own, first))
+            });
+            let (now, later) = of.split_at_mut(together.count().max(1));
+            of = later;
+            if let Some(transform) = transform {
+                input.prepare(cpu, transform);
+                input.window_products(cpu, now);
+            }
+            for (linear, y) in now {
+                linear.other_products(cpu, input, y);
+            }
+        }
+    }
+
+    /// What its input is transformed by, if it is pressed.
+    fn transform(&self) -> Option<&Arc<Transform>> {
+        match &self.weight {
+            Weight::Dense { .. } => None,
+            Weight::Pressed(pressed) => Some(&pressed.transform),
+        }
+    }
+
+    /// The product with a dense weight; adds those of a pressed one that are not of its window stages.
+    fn other_products(&self, cpu: &Cpu, input: &mut Input<'_>, y: &mut [f32]) {
         let n = input.n;
         match &self.weight {
             Weight::Dense { dtype, region } => {
@@ -128,39 +209,11 @@ impl Linear {
                 cpu.dense_matmul(weight, self.outputs, self.inputs, input.x, n, y);
             }
             Weight::Pressed(pressed) => {
-                input.prepare(cpu, &pressed.transform);
-                let (x, activations) = (input.x, input.activations);
-                let Prepared {
-                    transformed,
-                    rounded,
-                    between,
-                    between_rounded,
-                    ..
-                } = &mut *input.prepared;
-                let multiply = |stage: &Stage, x: &[f32], rounded: &_, y: &mut [f32], add| {
-                    let stage = stage.checked_view();
-                    match activations {
-                        Activations::Int8 => cpu.window_matmul_int8(&stage, rounded, y, add),
-                        Activations::F32 => {
-                            let x = &x[..n * stage.layout().padded_cols()];
-                            cpu.window_matmul_f32(&stage, x, n, y, add);
-                        }
-                    }
-                };
-                for (i, stage) in pressed.stages.iter().enumerate() {
-                    multiply(stage, transformed, rounded, y, i > 0);
-                }
                 for low_rank in &pressed.low_rank {
-                    let rank = low_rank.rank();
-                    let between = room(between, n * rank);
-                    multiply(&low_rank.v, transformed, rounded, between, false);
-                    if activations == Activations::Int8 {
-                        cpu.quantize(between, n, rank, between_rounded);
-                    }
-                    multiply(&low_rank.u, between, between_rounded, y, true);
+                    input.low_rank_product(cpu, low_rank, y);
                 }
                 for stage in &pressed.sparse {
-                    cpu.sparse_matmul(&stage.checked_view(), x, n, y);
+                    cpu.sparse_matmul(&stage.checked_view(), input.x, n, y);
                 }
             }
         }

@@ -31,6 +31,11 @@ impl Pressed {
         dense.chain(sparse).sum::<usize>() as u64
     }
 
+    /// The window stages as the kernels take them.
+    pub(crate) fn stage_views(&self) -> Vec<WindowStage<'_>> {
+        self.stages.iter().map(Stage::checked_view).collect()
+    }
+
     /// Writes rows of the matrix in the space of its input, the first a multiple of 16; `out` is rows ×
     /// columns. Works on the calling thread. The bits are those that the exact coder predicts by.
     pub(crate) fn predict(
@@ -40,7 +45,7 @@ impl Pressed {
         scratch: &mut PredictScratch,
         out: &mut [f32],
     ) {
-        let stages: Vec<_> = self.stages.iter().map(Stage::checked_view).collect();
+        let stages = self.stage_views();
         let u: Vec<_> = self.low_rank.iter().map(|l| l.u.checked_view()).collect();
         let factors = u.iter().zip(&self.low_rank);
         let factors: Vec<_> = factors

@@ -17,7 +17,7 @@ pub(super) struct Float32Task<'a> {
     pub(super) stage: &'a WindowStage<'a>,
     /// `n × padded_cols`.
     pub(super) x: &'a [f32],
-    pub(super) task: Task,
+    pub(super) task: &'a Task,
     pub(super) output: Output<'a>,
     pub(super) scratch: &'a mut Scratch,
 }
@@ -31,7 +31,7 @@ impl Kernel for Float32Task<'_> {
             ops,
             stage,
             x,
-            ref task,
+            task,
             ..
         } = self;
         let (rows, vectors) = (task.units.len() * ROW_UNIT, task.vectors.clone());

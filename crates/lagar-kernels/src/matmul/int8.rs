@@ -19,7 +19,7 @@ pub(super) struct Int8Task<'a> {
     pub(super) ops: Ops,
     pub(super) stage: &'a WindowStage<'a>,
     pub(super) x: &'a Activations,
-    pub(super) task: Task,
+    pub(super) task: &'a Task,
     pub(super) output: Output<'a>,
     /// Room for sums and decoded levels.
     pub(super) scratch: &'a mut Scratch,
@@ -65,7 +65,7 @@ impl Int8Task<'_> {
             ops,
             stage,
             x,
-            ref task,
+            task,
             ..
         } = self;
         let (rows, vectors) = (task.units.len() * ROW_UNIT, task.vectors.clone());

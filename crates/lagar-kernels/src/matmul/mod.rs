@@ -40,6 +40,7 @@ mod transform;
 pub(crate) use transform::{Hadamard, largest};
 
 use std::cell::RefCell;
+use std::slice;
 
 use lagar_codec::Activations;
 
@@ -74,6 +75,17 @@ pub(crate) fn amx_works() -> bool {
     unsafe { amx::works() }
 }
 
+/// One of the products of [`Cpu::window_matmuls_int8`] and [`Cpu::window_matmuls_f32`].
+#[derive(Debug)]
+pub struct WindowProduct<'a> {
+    /// Their sum is the matrix: at least one, all of one shape.
+    pub stages: &'a [WindowStage<'a>],
+    /// Vectors × rows.
+    pub y: &'a mut [f32],
+    /// Whether the product is added to what is in `y`.
+    pub add: bool,
+}
+
 impl Cpu {
     /// `y[v, r] (+)= Σ_c w[r, c] x[v, c]`, with `x` the `n` vectors rounded to bytes and `y` `n × rows`;
     /// added to what is there if `add` is set. [`lagar_codec::reference::matmul_int8`] defines the bits.
@@ -88,18 +100,23 @@ impl Cpu {
         y: &mut [f32],
         add: bool,
     ) {
-        let layout = w.layout();
-        assert_eq!(
-            x.padded_width,
-            layout.padded_cols(),
-            "columns of activations and stage"
-        );
+        let stages = slice::from_ref(w);
+        self.window_matmuls_int8(&mut [WindowProduct { stages, y, add }], x);
+    }
+
+    /// Several products with the same vectors, stage by stage as [`Cpu::window_matmul_int8`] computes them, as one piece of work: threads
+    /// wait for each other once.
+    ///
+    /// # Panics
+    ///
+    /// As there, and if a product has no stages or they differ in shape.
+    pub fn window_matmuls_int8(&self, products: &mut [WindowProduct<'_>], x: &Activations) {
         let (n, width, groups) = (x.n, x.padded_width, x.groups());
         assert!(x.q.len() == n * width && x.scale.len() == n * groups && x.sum.len() == n * groups);
-        self.window_product(w, n, y, add, |ops, task, output, scratch| {
+        self.window_products(products, n, width, |ops, stage, task, output, scratch| {
             Int8Task {
                 ops,
-                stage: w,
+                stage,
                 x,
                 task,
                 output,
@@ -123,16 +140,22 @@ impl Cpu {
         y: &mut [f32],
         add: bool,
     ) {
-        let layout = w.layout();
-        assert_eq!(
-            x.len(),
-            n * layout.padded_cols(),
-            "vectors × padded columns"
-        );
-        self.window_product(w, n, y, add, |ops, task, output, scratch| {
+        let stages = slice::from_ref(w);
+        self.window_matmuls_f32(&mut [WindowProduct { stages, y, add }], x, n);
+    }
+
+    /// [`Cpu::window_matmuls_int8`] as [`Cpu::window_matmul_f32`] computes them.
+    ///
+    /// # Panics
+    ///
+    /// As they do.
+    pub fn window_matmuls_f32(&self, products: &mut [WindowProduct<'_>], x: &[f32], n: usize) {
+        let width = x.len().checked_div(n).unwrap_or(0);
+        assert_eq!(x.len(), n * width, "vectors × padded columns");
+        self.window_products(products, n, width, |ops, stage, task, output, scratch| {
             self.isa().dispatch(Float32Task {
                 ops,
-                stage: w,
+                stage,
                 x,
                 task,
                 output,
@@ -141,29 +164,54 @@ impl Cpu {
         });
     }
 
-    /// Cuts the product of a stage with `n` vectors into tasks and does `work` for each of them, on any
+    /// Cuts products with `n` vectors of `width` padded columns into tasks and does `work` for each stage of each of them, on any
     /// thread, with that thread's scratch memory.
-    fn window_product(
+    fn window_products(
         &self,
-        w: &WindowStage<'_>,
+        products: &mut [WindowProduct<'_>],
         n: usize,
-        y: &mut [f32],
-        add: bool,
-        work: impl Fn(Ops, Task, Output<'_>, &mut Scratch) + Sync,
+        width: usize,
+        work: impl Fn(Ops, &WindowStage<'_>, &Task, Output<'_>, &mut Scratch) + Sync,
     ) {
-        assert_eq!(y.len(), n * w.layout().rows(), "vectors × rows");
+        for product in &*products {
+            let rows = product.stages[0].layout().rows();
+            for stage in product.stages {
+                let layout = stage.layout();
+                assert_eq!(layout.rows(), rows, "rows of stages");
+                assert!(
+                    n == 0 || layout.padded_cols() == width,
+                    "columns of activations and stage"
+                );
+            }
+            assert_eq!(product.y.len(), n * rows, "vectors × rows");
+        }
         if n == 0 {
             return;
         }
-        let tasks = Tasks::new(w.layout(), n, self.pool());
         let ops = Ops::of(self.isa());
-        let output = Output {
-            y: Disjoint::new(y),
-            add,
-        };
+        let layouts = products.iter().map(|product| product.stages[0].layout());
+        let tasks = Tasks::new(layouts, n, self.pool());
+        let products: Vec<_> = products
+            .iter_mut()
+            .map(|product| {
+                let output = Output {
+                    y: Disjoint::new(product.y),
+                    add: product.add,
+                };
+                (product.stages, output)
+            })
+            .collect();
         self.pool().run(tasks.len(), &|index| {
-            let Some(task) = tasks.get(index) else { return };
-            SCRATCH.with_borrow_mut(|scratch| work(ops, task, output, scratch));
+            let Some((product, task)) = tasks.get(index) else {
+                return;
+            };
+            let (stages, mut output) = products[product];
+            SCRATCH.with_borrow_mut(|scratch| {
+                for stage in stages {
+                    work(ops, stage, &task, output, scratch);
+                    output.add = true;
+                }
+            });
         });
     }
 }

@@ -33,48 +33,70 @@ impl Task {
     }
 }
 
-/// A product's tasks. Every row is computed in the same way in whichever task it is.
+/// The tasks of products with the same vectors. Every row is computed in the same way in whichever task it is.
 pub(super) struct Tasks<'a> {
-    layout: &'a StageLayout,
+    /// Of each product.
+    layouts: Vec<&'a StageLayout>,
     n: usize,
     /// Tasks that a tile row is cut into.
     pieces: usize,
 }
 
 impl<'a> Tasks<'a> {
-    pub(super) fn new(layout: &'a StageLayout, n: usize, pool: &Pool) -> Self {
-        let whole = layout.tile_rows() * n.div_ceil(VECTORS);
-        let units = layout.tile_height(0) / ROW_UNIT;
+    pub(super) fn new(
+        layouts: impl Iterator<Item = &'a StageLayout>,
+        n: usize,
+        pool: &Pool,
+    ) -> Self {
+        let layouts: Vec<_> = layouts.collect();
+        let tile_rows: usize = layouts.iter().map(|layout| layout.tile_rows()).sum();
+        let whole = tile_rows * n.div_ceil(VECTORS);
+        let units = layouts
+            .iter()
+            .map(|layout| layout.tile_height(0) / ROW_UNIT);
+        let units = units.max().unwrap_or(0);
         let pieces = match pool.threads() {
             1 => 1,
             threads => (threads * TASKS_PER_THREAD).div_ceil(whole),
         };
         let pieces = pieces.min(units.div_ceil(FEWEST_UNITS)).max(1);
-        Self { layout, n, pieces }
+        Self { layouts, n, pieces }
     }
 
     /// The number of tasks.
     pub(super) fn len(&self) -> usize {
-        self.layout.tile_rows() * self.pieces * self.n.div_ceil(VECTORS)
+        self.layouts.iter().map(|layout| self.of(layout)).sum()
     }
 
-    /// Task `index < len()`; nothing if it has no rows.
-    pub(super) fn get(&self, index: usize) -> Option<Task> {
+    /// The number of tasks of a product.
+    fn of(&self, layout: &StageLayout) -> usize {
+        layout.tile_rows() * self.pieces * self.n.div_ceil(VECTORS)
+    }
+
+    /// Task `index < len()`, and the number of its product; nothing if it has no rows.
+    pub(super) fn get(&self, mut index: usize) -> Option<(usize, Task)> {
+        let mut product = 0;
+        while index >= self.of(self.layouts[product]) {
+            index -= self.of(self.layouts[product]);
+            product += 1;
+        }
+        let layout = self.layouts[product];
         let (chunk, index) = (
-            index / (self.layout.tile_rows() * self.pieces),
-            index % (self.layout.tile_rows() * self.pieces),
+            index / (layout.tile_rows() * self.pieces),
+            index % (layout.tile_rows() * self.pieces),
         );
         let (tile_row, piece) = (index / self.pieces, index % self.pieces);
-        let all = self.layout.tile_height(tile_row) / ROW_UNIT;
+        let all = layout.tile_height(tile_row) / ROW_UNIT;
         // Pieces of whole multiples of 4 units, as the kernels like them.
         let size = all.div_ceil(self.pieces).next_multiple_of(FEWEST_UNITS);
         let units = (piece * size).min(all)..((piece + 1) * size).min(all);
         let vectors = chunk * VECTORS..((chunk + 1) * VECTORS).min(self.n);
-        (!units.is_empty()).then_some(Task {
+        let task = Task {
             tile_row,
             units,
             vectors,
-        })
+        };
+        (!task.units.is_empty()).then_some((product, task))
     }
 }
 

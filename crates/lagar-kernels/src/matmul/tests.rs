@@ -4,7 +4,7 @@ use lagar_codec::reference::{self, Stage};
 use lagar_codec::{Activations, CODES_PADDING, Split, StageLayout, Table, Transform};
 use proptest::prelude::*;
 
-use crate::{Cpu, Isa, KernelError, WindowStage};
+use crate::{Cpu, Isa, KernelError, WindowProduct, WindowStage};
 
 /// A small generator: tests need many bytes, not good ones.
 pub(super) struct Random(pub(super) u64);
@@ -312,6 +312,60 @@ fn threads_and_batches_do_not_change_a_bit() {
                 let mut y = vec![0.0; n * rows];
                 cpu.window_matmul_int8(&owned.stage(), &q, &mut y, false);
                 same(&y, &expected, &format!("{}, {threads} threads", cpu.isa()));
+            }
+        }
+    }
+}
+
+#[test]
+fn products_together_are_what_they_are_alone() {
+    let mut random = Random(7);
+    let width = 260;
+    // One product has two stages, of different depths; one is added to what is there; one has fewer rows than a task.
+    let shapes: [(usize, &[u8], bool); 4] = [
+        (300, &[2], false),
+        (20, &[3], false),
+        (700, &[2, 1], false),
+        (257, &[4, 4], true),
+    ];
+    let owned = shapes.map(|(rows, depths, _)| {
+        let stages = depths.iter().map(|&depth| {
+            let table = random.table(depth, 1);
+            Owned::new(&mut random, rows, width, table)
+        });
+        stages.collect::<Vec<_>>()
+    });
+    let stages: Vec<Vec<_>> = (owned.iter())
+        .map(|owned| owned.iter().map(Owned::stage).collect())
+        .collect();
+    for n in [1, 6, 140] {
+        let x = random.floats(n * width);
+        let mut q = Activations::new(0, 0);
+        reference::quantize_activations(&x, n, width, &mut q);
+        let before = shapes.map(|(rows, ..)| random.floats(n * rows));
+        let (mut int8, mut float) = (before.clone(), before.clone());
+        for (i, (_, _, add)) in shapes.into_iter().enumerate() {
+            for (s, stage) in owned[i].iter().enumerate() {
+                reference::matmul_int8(&stage.reference(), &q, &mut int8[i], add || s > 0);
+                reference::matmul_f32(&stage.reference(), &x, n, &mut float[i], add || s > 0);
+            }
+        }
+        for threads in [1, 3] {
+            for cpu in cpus(threads) {
+                for (bytes, expected) in [(true, &int8), (false, &float)] {
+                    let mut found = before.clone();
+                    let mut products: Vec<_> = (found.iter_mut().zip(&stages).zip(shapes))
+                        .map(|((y, stages), (_, _, add))| WindowProduct { stages, y, add })
+                        .collect();
+                    match bytes {
+                        true => cpu.window_matmuls_int8(&mut products, &q),
+                        false => cpu.window_matmuls_f32(&mut products, &x, n),
+                    }
+                    for (found, expected) in found.iter().zip(expected) {
+                        let what = format!("{n} on {}, {threads} threads", cpu.isa());
+                        same(found, expected, &what);
+                    }
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The algorithm on an emulation of the instructions, bit for bit against the plain kernels and the reference.
 
 use std::cell::{Cell, RefCell};
+use std::iter;
 use std::ops::Range;
 
 use lagar_codec::reference;
@@ -275,13 +276,13 @@ fn stage_product(random: &mut Random, rows: usize, cols: usize, n: usize, table:
     let (mut expected, mut y) = (before.clone(), before);
     reference::matmul_int8(&owned.reference(), &q, &mut expected, true);
     let stage = owned.stage();
-    let tasks = Tasks::new(stage.layout(), n, &Pool::new(1));
-    for task in (0..tasks.len()).filter_map(|index| tasks.get(index)) {
+    let tasks = Tasks::new(iter::once(stage.layout()), n, &Pool::new(1));
+    for (_, task) in (0..tasks.len()).filter_map(|index| tasks.get(index)) {
         Int8Task {
             ops: EMULATED,
             stage: &stage,
             x: &q,
-            task,
+            task: &task,
             output: Output {
                 y: Disjoint::new(&mut y),
                 add: true,
