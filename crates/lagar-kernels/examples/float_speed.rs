@@ -106,7 +106,7 @@ fn attention(cpu: &Cpu) {
                     causal: true,
                     window: None,
                 };
-                let seconds = best(|| cpu.attention(&args, &mut out));
+                let seconds = best(|| cpu.attention(&[args], &mut out));
                 println!(
                     "  attention {heads}/{kv_heads} x {head_dim}, {positions} positions {format:?}, n = {n}: {:.1} us a token, {:.1} GFLOP/s, {:.1} GB/s",
                     seconds * 1e6 / n as f64,

@@ -100,7 +100,7 @@ fn attention(cpu: &Cpu, times: usize) -> Result<()> {
             causal: true,
             window: None,
         };
-        cpu.attention(&args, &mut out);
+        cpu.attention(&[args], &mut out);
     }
     Ok(())
 }

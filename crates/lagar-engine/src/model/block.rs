@@ -231,11 +231,12 @@ impl Pass<'_> {
             cpu.rope(key, n, kv_heads, head_dim, cos, sin);
         }
         let mut done = 0;
+        let mut sequences = Vec::with_capacity(parts.len());
         for Part { cache, n } in parts {
             let rows = done..done + *n;
             let of = |heads: usize| rows.start * heads * head_dim..rows.end * heads * head_dim;
             cache.push(cpu, &key[of(kv_heads)], &value[of(kv_heads)], *n);
-            let args = AttentionArgs {
+            sequences.push(AttentionArgs {
                 query: &query[of(heads)],
                 n: *n,
                 heads,
@@ -246,10 +247,10 @@ impl Pass<'_> {
                     Mask::Causal => None,
                     Mask::SlidingWindow(window) => Some(window),
                 },
-            };
-            cpu.attention(&args, &mut attended[of(heads)]);
+            });
             done = rows.end;
         }
+        cpu.attention(&sequences, attended);
         let mut input = self.input(ATTENTION_OUTPUT, attended, &mut scratch.prepared);
         let linears = [(&weights.output, &mut *normed)];
         self.multiply(ATTENTION_OUTPUT, linears, &mut input);

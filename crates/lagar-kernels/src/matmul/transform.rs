@@ -8,7 +8,7 @@ use crate::simd::{Kernel, LANES, Simd};
 use crate::{Cpu, Disjoint};
 
 /// Vectors are shared out among threads from this many values on; below, waking a thread costs more.
-const PARALLEL_FROM: usize = 1 << 16;
+const PARALLEL_FROM: usize = 1 << 13;
 
 impl Cpu {
     /// Transforms `n` vectors: `x` is `n × width`, `out` `n × padded_width`.

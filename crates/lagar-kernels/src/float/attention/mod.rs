@@ -11,7 +11,7 @@ use rows::Rows;
 /// Rows (pairs of a token and a head) that share the loads of keys and values.
 const ROWS: usize = 4;
 
-/// The arguments of [`Cpu::attention`].
+/// One sequence in [`Cpu::attention`].
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionArgs<'a> {
     /// The queries of the last `n` positions of the cache, n × heads × head_dim.
@@ -31,6 +31,36 @@ pub struct AttentionArgs<'a> {
 }
 
 impl AttentionArgs<'_> {
+    /// The number of results, n × heads × head_dim.
+    ///
+    /// # Panics
+    /// If a length is wrong.
+    fn results(&self) -> usize {
+        let len = self.n * self.heads * self.cache.head_dim;
+        assert_eq!(self.query.len(), len, "query is n x heads x head_dim");
+        assert!(
+            self.cache.len() >= self.n,
+            "the cache holds the tokens' positions"
+        );
+        assert!(self.window != Some(0), "a token sees at least itself");
+        assert_eq!(
+            self.heads % self.cache.kv_heads,
+            0,
+            "heads come in equal groups"
+        );
+        len
+    }
+
+    /// Rows of a cache head: tokens times the heads of its group.
+    fn rows(&self) -> usize {
+        self.n * (self.heads / self.cache.kv_heads)
+    }
+
+    /// The number of tasks, each a few rows of one cache head.
+    fn tasks(&self) -> usize {
+        self.cache.kv_heads * self.rows().div_ceil(ROWS)
+    }
+
     /// The positions that token `t` sees.
     fn visible(&self, t: usize) -> Range<usize> {
         if !self.causal {
@@ -44,55 +74,61 @@ impl AttentionArgs<'_> {
 impl Cpu {
     /// Softmax attention: for each token and head, the mean of the values weighted by
     /// softmax(scale · query · key) over the positions that the token sees; with grouped heads
-    /// (Ainslie et al. 2023) where the query has more heads than the cache. `out` is
-    /// n × heads × head_dim.
+    /// (Ainslie et al. 2023) where the query has more heads than the cache. `out` has the results of
+    /// one sequence after the other, each n × heads × head_dim.
     ///
     /// Every sum runs over the dimensions or positions in ascending order, so a token's result
     /// does not depend on the tokens computed with it.
     ///
     /// # Panics
-    /// If a length is wrong, the cache holds fewer than `n` positions, or `heads` is not a multiple of the
+    /// If a length is wrong, a cache holds fewer than `n` positions, or `heads` is not a multiple of the
     /// cache's heads.
-    pub fn attention(&self, args: &AttentionArgs<'_>, out: &mut [f32]) {
-        let (n, heads, cache) = (args.n, args.heads, args.cache);
-        let len = n * heads * cache.head_dim;
-        assert_eq!(args.query.len(), len, "query is n x heads x head_dim");
+    pub fn attention(&self, sequences: &[AttentionArgs<'_>], out: &mut [f32]) {
+        let len: usize = sequences.iter().map(AttentionArgs::results).sum();
         assert_eq!(out.len(), len, "out is n x heads x head_dim");
-        assert!(cache.len() >= n, "the cache holds the tokens' positions");
-        assert!(args.window != Some(0), "a token sees at least itself");
-        if len == 0 {
-            return;
-        }
-        assert_eq!(heads % cache.kv_heads, 0, "heads come in equal groups");
-        let group = heads / cache.kv_heads;
         let out = Disjoint::new(out);
-        // A task is a few rows of one cache head: tokens times the heads of its group.
-        let tasks = (n * group).div_ceil(ROWS);
-        self.pool().run(cache.kv_heads * tasks, &|task| {
-            let (kv_head, first) = (task / tasks, task % tasks * ROWS);
-            let rows = ROWS.min(n * group - first);
-            let place = |row: usize| {
-                let (token, head) = ((first + row) / group, (first + row) % group);
-                (
-                    token,
-                    (token * heads + kv_head * group + head) * cache.head_dim,
-                )
-            };
-            let mut part = Part {
-                queries: [&[]; ROWS],
-                ranges: [const { 0..0 }; ROWS],
-                results: Default::default(),
-                scale: args.scale,
-            };
-            for row in 0..rows {
-                let (token, offset) = place(row);
-                part.queries[row] = &args.query[offset..][..cache.head_dim];
-                part.ranges[row] = args.visible(token);
-                // SAFETY: every token and head is in one task.
-                part.results[row] = unsafe { out.slice(offset..offset + cache.head_dim) };
+        let tasks = sequences.iter().map(AttentionArgs::tasks).sum();
+        self.pool().run(tasks, &|mut task| {
+            let mut first = 0;
+            for args in sequences {
+                if task < args.tasks() {
+                    return self.attention_task(args, task, first, out);
+                }
+                task -= args.tasks();
+                first += args.query.len();
             }
-            in_format!(&cache.store, heads => part.run(self, &heads[kv_head], rows));
         });
+    }
+
+    /// A task of one sequence, whose results begin at `start`.
+    fn attention_task(
+        &self,
+        args: &AttentionArgs<'_>,
+        task: usize,
+        start: usize,
+        out: Disjoint<'_, f32>,
+    ) {
+        let (heads, cache) = (args.heads, args.cache);
+        let group = heads / cache.kv_heads;
+        let tasks = args.rows().div_ceil(ROWS);
+        let (kv_head, first) = (task / tasks, task % tasks * ROWS);
+        let rows = ROWS.min(args.rows() - first);
+        let mut part = Part {
+            queries: [&[]; ROWS],
+            ranges: [const { 0..0 }; ROWS],
+            results: Default::default(),
+            scale: args.scale,
+        };
+        for row in 0..rows {
+            let (token, head) = ((first + row) / group, (first + row) % group);
+            let offset = (token * heads + kv_head * group + head) * cache.head_dim;
+            part.queries[row] = &args.query[offset..][..cache.head_dim];
+            part.ranges[row] = args.visible(token);
+            // SAFETY: every token and head is in one task.
+            part.results[row] =
+                unsafe { out.slice(start + offset..start + offset + cache.head_dim) };
+        }
+        in_format!(&cache.store, heads => part.run(self, &heads[kv_head], rows));
     }
 }
 

@@ -148,7 +148,7 @@ impl Case {
                 causal: self.causal,
                 window: self.window,
             };
-            cpu.attention(&args, &mut out[first * row..][..n * row]);
+            cpu.attention(&[args], &mut out[first * row..][..n * row]);
         }
         out
     }
@@ -216,7 +216,7 @@ proptest! {
             let mut cache = KvCache::new(format, 1, x.len());
             cache.push(cpu, &x, &x, 1);
             let mut out = vec![0.0; x.len()];
-            cpu.attention(&alone(&query, &cache), &mut out);
+            cpu.attention(&[alone(&query, &cache)], &mut out);
             out
         });
         let mut rotated: Vec<f64> = x.iter().copied().map(f64::from).collect();
@@ -283,11 +283,43 @@ fn a_truncated_cache_forgets_what_came_after() {
         assert_eq!((used.len(), used.format()), (19, format));
         let results = [&used, &fresh].map(|cache| {
             let mut out = vec![0.0; 33];
-            cpu.attention(&alone(&numbers[..33], cache), &mut out);
+            cpu.attention(&[alone(&numbers[..33], cache)], &mut out);
             out
         });
         assert_eq!(results[0], results[1]);
         assert!(results[0].iter().all(|x| x.is_finite()));
+    }
+}
+
+#[test]
+fn sequences_together_are_what_they_are_alone() {
+    let (width, numbers) = (33, numbers(3, 40 * 33));
+    let query = |n: usize| &numbers[..n * 2 * width];
+    for threads in [1, 3] {
+        let cpu = Cpu::new(Isa::best(), threads);
+        // Of each sequence, its length and how many of its last positions ask.
+        let caches = [(40, 1), (3, 3), (17, 9)].map(|(len, n)| {
+            let mut cache = KvCache::new(KvFormat::F16, 1, width);
+            let numbers = &numbers[..len * width];
+            cache.push(&cpu, numbers, numbers, len);
+            (cache, n)
+        });
+        let args = caches.each_ref().map(|(cache, n)| AttentionArgs {
+            query: query(*n),
+            n: *n,
+            heads: 2,
+            ..alone(&[], cache)
+        });
+        let mut together = vec![0.0; (1 + 3 + 9) * 2 * width];
+        cpu.attention(&args, &mut together);
+        let mut rest = &together[..];
+        for args in args {
+            let mut expected = vec![0.0; args.query.len()];
+            cpu.attention(&[args], &mut expected);
+            let found;
+            (found, rest) = rest.split_at(expected.len());
+            assert_eq!(found, expected, "{} of {}", args.n, args.cache.len());
+        }
     }
 }
 
@@ -319,7 +351,7 @@ fn positions_after_a_truncation_replace_those_before_it() {
             fresh.push(&cpu, &numbers, &numbers, 40);
             let results = [&used, &fresh].map(|cache| {
                 let mut out = vec![0.0; width];
-                cpu.attention(&alone(&others[..width], cache), &mut out);
+                cpu.attention(&[alone(&others[..width], cache)], &mut out);
                 out
             });
             assert_eq!(results[0], results[1], "{format:?}, {keep} kept");
@@ -363,7 +395,7 @@ fn what_is_not_finite_spoils_its_own_position_alone() {
                         window: (window > 0).then_some(window),
                         ..alone(&values[..40], &cache)
                     };
-                    cpu.attention(&args, &mut out);
+                    cpu.attention(&[args], &mut out);
                     out
                 });
                 let finite = result.iter().all(|x| x.is_finite());
