@@ -187,7 +187,7 @@ impl Model {
         Ok(Session::new(caches.collect(), context))
     }
 
-    /// How many tokens are taken through all blocks at once: 512, or more where weights are read from
+    /// How many tokens are taken through all blocks at once: 256, or more where weights are read from
     /// the disk.
     pub fn chunk(&self) -> usize {
         match self.weights.stream() {

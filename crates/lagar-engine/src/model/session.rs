@@ -2,9 +2,9 @@
 
 use lagar_kernels::KvCache;
 
-/// Tokens that are taken through all blocks at once, at most; longer prompts go in pieces. More
-/// would not make the products faster, and the memory for intermediate values grows with it.
-pub(super) const CHUNK: usize = 512;
+/// Tokens that are taken through all blocks at once, at most; longer prompts go in pieces. With more, intermediate values leave
+/// the caches; with fewer, weights that are not pressed are read too often (`bench/record/NOTES.md`).
+pub(super) const CHUNK: usize = 256;
 
 /// The same where weights are read from the disk: each read serves all of a piece's tokens, as long
 /// as their intermediate values take no more memory than the weights read ahead.
