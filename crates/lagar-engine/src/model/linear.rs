@@ -99,9 +99,9 @@ impl<'a> Input<'a> {
     /// The products of the window stages of pressed linears, whose transform has been prepared.
     fn window_products(&self, cpu: &Cpu, of: &mut [(&Linear, &mut [f32])]) {
         let views: Vec<_> = (of.iter())
-            .filter_map(|(linear, _)| match &linear.weight {
-                Weight::Dense { .. } => None,
-                Weight::Pressed(pressed) => Some(pressed.stage_views()),
+            .map(|(linear, _)| match &linear.weight {
+                Weight::Dense { .. } => Vec::new(),
+                Weight::Pressed(pressed) => pressed.stage_views(),
             })
             .collect();
         let mut products: Vec<_> = (views.iter().zip(of))

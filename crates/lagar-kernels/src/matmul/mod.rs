@@ -185,7 +185,7 @@ impl Cpu {
             }
             assert_eq!(product.y.len(), n * rows, "vectors × rows");
         }
-        if n == 0 {
+        if n == 0 || products.is_empty() {
             return;
         }
         let ops = Ops::of(self.isa());

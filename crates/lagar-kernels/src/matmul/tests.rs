@@ -379,6 +379,7 @@ fn no_vectors_give_nothing() {
     for cpu in cpus(2) {
         cpu.window_matmul_int8(&owned.stage(), &Activations::new(0, 20), &mut [], false);
         cpu.window_matmul_f32(&owned.stage(), &[], 0, &mut [], true);
+        cpu.window_matmuls_f32(&mut [], &[1.0; 20], 1);
         cpu.window_rows(&owned.stage(), &[], &mut []);
     }
 }
