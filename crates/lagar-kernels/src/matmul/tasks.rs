@@ -11,8 +11,12 @@ use crate::{Disjoint, Pool};
 /// The most vectors of one task: their sums (256 rows each) stay in the second-level cache.
 const VECTORS: usize = 128;
 
-/// Tasks per thread that even out threads of different speed.
+/// Tasks per thread that even out threads of different speed, for more than [`FEW`] vectors.
 const TASKS_PER_THREAD: usize = 4;
+
+/// Up to so many vectors codes are used as fast as they come, and threads that read parts of the same tile hold each other up: tile rows
+/// are cut only for threads that would have none.
+const FEW: usize = 16;
 
 /// The fewest units of 16 rows that a tile row is cut into for the sake of more tasks.
 const FEWEST_UNITS: usize = 4;
@@ -57,6 +61,7 @@ impl<'a> Tasks<'a> {
         let units = units.max().unwrap_or(0);
         let pieces = match pool.threads() {
             1 => 1,
+            threads if n <= FEW => threads.div_ceil(whole),
             threads => (threads * TASKS_PER_THREAD).div_ceil(whole),
         };
         let pieces = pieces.min(units.div_ceil(FEWEST_UNITS)).max(1);
