@@ -150,7 +150,10 @@ impl Cpu {
     ///
     /// As they do.
     pub fn window_matmuls_f32(&self, products: &mut [WindowProduct<'_>], x: &[f32], n: usize) {
-        let width = x.len().checked_div(n).unwrap_or(0);
+        let Some(first) = products.first() else {
+            return;
+        };
+        let width = first.stages[0].layout().padded_cols();
         assert_eq!(x.len(), n * width, "vectors × padded columns");
         self.window_products(products, n, width, |ops, stage, task, output, scratch| {
             self.isa().dispatch(Float32Task {
@@ -178,8 +181,9 @@ impl Cpu {
             for stage in product.stages {
                 let layout = stage.layout();
                 assert_eq!(layout.rows(), rows, "rows of stages");
-                assert!(
-                    n == 0 || layout.padded_cols() == width,
+                assert_eq!(
+                    layout.padded_cols(),
+                    width,
                     "columns of activations and stage"
                 );
             }
