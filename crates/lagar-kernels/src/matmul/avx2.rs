@@ -24,6 +24,7 @@ use pairs::Pairs;
 pub(super) const OPS: Ops = Ops {
     dot: dot::<false>,
     few: 1,
+    several: None,
     decode,
     offset,
     together: 4,

@@ -3,6 +3,7 @@
 //! They share the loop of products ([`units`]) and differ in how they come from codes to levels.
 
 mod bw;
+mod several;
 mod units;
 mod vbmi;
 
@@ -13,7 +14,7 @@ use std::hint::black_box;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::{FREE_OFFSET, Form, Lookup, SPLIT_OFFSET};
-use super::tile::{Ops, Product, UNIT};
+use super::tile::{Ops, Product, Several, UNIT};
 pub(super) use units::accumulate;
 use units::{Bw, BwVnni, Decoded, Set, Source, Values, Vbmi, add};
 pub(super) use vbmi::decode;
@@ -21,7 +22,11 @@ pub(super) use vbmi::decode;
 /// With VBMI and VNNI.
 pub(super) const OPS: Ops = Ops {
     dot: vbmi::dot,
-    few: Vbmi::FEW,
+    several: Some(Several {
+        most: 8,
+        rows: several::ROWS,
+        products: vbmi::several,
+    }),
     decode: decode::<false>,
     multiply: multiply::<Vbmi>,
     ..OPS_BW_VNNI
@@ -40,7 +45,8 @@ pub(super) const OPS_BW_VNNI: Ops = Ops {
 /// With BW alone.
 pub(super) const OPS_BW: Ops = Ops {
     dot: bw::dot::<Bw>,
-    few: Bw::FEW,
+    few: 4,
+    several: None,
     decode: bw::decode::<Bw>,
     offset: offset::<Bw>,
     together: 4,

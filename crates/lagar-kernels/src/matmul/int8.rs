@@ -14,7 +14,7 @@ use super::tasks::{Finish, Output, Task};
 use super::tile::{Factors, Ops, Product, UNIT};
 use crate::Isa;
 
-/// The product of one task's rows with vectors `vectors`.
+/// The product of one task's rows with its vectors.
 pub(super) struct Int8Task<'a> {
     pub(super) ops: Ops,
     pub(super) stage: &'a WindowStage<'a>,
@@ -41,9 +41,17 @@ pub(super) struct Line<T>(pub(super) T);
 impl Scratch {
     /// Room for `sums` sums, all 0, and for `levels` levels of any value; multiples of 16 and 64.
     pub(super) fn take(&mut self, sums: usize, levels: usize) -> (&mut [f32], &mut [u8]) {
+        let (sums, levels) = self.room(sums, levels);
+        sums.fill(0.0);
+        (sums, levels)
+    }
+
+    /// Room for `sums` sums and `levels` levels of any value; multiples of 16 and 64.
+    fn room(&mut self, sums: usize, levels: usize) -> (&mut [f32], &mut [u8]) {
         assert!(sums.is_multiple_of(ROW_UNIT) && levels.is_multiple_of(UNIT));
-        self.sums.clear();
-        self.sums.resize(sums / ROW_UNIT, Line([0.0; ROW_UNIT]));
+        if self.sums.len() < sums / ROW_UNIT {
+            self.sums.resize(sums / ROW_UNIT, Line([0.0; ROW_UNIT]));
+        }
         if self.levels.len() < levels / UNIT {
             self.levels.resize(levels / UNIT, Line([0; UNIT]));
         }
@@ -61,70 +69,79 @@ impl Scratch {
 impl Int8Task<'_> {
     /// Runs the task; `ops` are those of `isa`.
     pub(super) fn run(self, isa: Isa) {
-        let Self {
-            ops,
-            stage,
-            x,
-            task,
-            ..
-        } = self;
-        let (rows, vectors) = (task.units.len() * ROW_UNIT, task.vectors.clone());
-        let direct = vectors.len() <= ops.few;
-        let together = if direct { ops.few } else { ops.together };
-        let room = if direct { 0 } else { rows * GROUP };
-        let (sums, levels) = self.scratch.take(vectors.len() * rows, room);
-        let mut scales = Line([0.0; TILE_ROWS]);
-        let scales = &mut scales.0[..rows];
-        for g in 0..x.groups() {
-            let Some(tile) = stage.tile(task.tile_row, g) else {
-                continue;
-            };
-            let codes = &stage.scales(task.tile_row, g)[task.rows()];
-            // SAFETY: these are the operations of an instruction set that this processor has.
-            unsafe { (ops.scales)(codes, scales) };
-            let levels: &[u8] = if direct {
-                &[]
-            } else {
-                let levels = &mut levels[..task.units.len() * tile.blocks() * UNIT];
-                // SAFETY: as above.
-                unsafe { (ops.decode)(&tile, task.units.clone(), levels) };
-                levels
-            };
-            let chunks = vectors.clone().step_by(together);
-            for (first, sums) in chunks.zip(sums.chunks_mut(together * rows)) {
-                let own = g * x.n + first..g * x.n + first + sums.len() / rows;
-                let by = Factors {
-                    x: &x.q[first * x.padded_width + g * GROUP..],
-                    stride: x.padded_width,
-                    x_sums: &x.sum[own.clone()],
-                    x_scales: &x.scale[own],
-                    scales,
-                };
-                if direct {
-                    // SAFETY: as above.
-                    unsafe { (ops.dot)(&tile, task.units.clone(), &by, sums) };
-                    continue;
-                }
-                let product = Product {
-                    lookup: stage.lookup(),
-                    levels,
-                    units: task.units.len(),
-                    blocks: tile.blocks(),
-                    by,
-                };
-                // SAFETY: as above.
-                unsafe { (ops.multiply)(&product, sums) };
+        let vectors = self.task.vectors.len();
+        let sums = match self.ops.several {
+            Some(several) if (self.ops.few + 1..=several.most).contains(&vectors) => {
+                let rows = self.task.rows().len();
+                let room = rows.next_multiple_of(several.rows);
+                let (sums, _) = self.scratch.room(vectors * room, 0);
+                // SAFETY: this is the operation of an instruction set that this processor has.
+                unsafe { (several.products)(self.stage, self.x, self.task, sums) };
+                &sums[..vectors * rows]
             }
-        }
-        if !direct {
-            // SAFETY: as above.
-            unsafe { (ops.release)() };
-        }
+            _ => by_groups(self.ops, self.stage, self.x, self.task, self.scratch),
+        };
         isa.dispatch(Finish {
-            stage,
-            task,
+            stage: self.stage,
+            task: self.task,
             sums,
             output: self.output,
         });
     }
+}
+
+/// The sums of a task, scaled: from codes, or from levels that are decoded for all vectors.
+fn by_groups<'a>(
+    ops: Ops,
+    stage: &WindowStage<'_>,
+    x: &Activations,
+    task: &Task,
+    scratch: &'a mut Scratch,
+) -> &'a [f32] {
+    let (rows, vectors) = (task.rows().len(), task.vectors.clone());
+    let direct = vectors.len() <= ops.few;
+    let together = if direct { ops.few } else { ops.together };
+    let room = if direct { 0 } else { rows * GROUP };
+    let (sums, levels) = scratch.take(vectors.len() * rows, room);
+    let mut scales = Line([0.0; TILE_ROWS]);
+    let scales = &mut scales.0[..rows];
+    for g in 0..x.groups() {
+        let Some(tile) = stage.tile(task.tile_row, g) else {
+            continue;
+        };
+        let codes = &stage.scales(task.tile_row, g)[task.rows()];
+        // SAFETY: these are the operations of an instruction set that this processor has.
+        unsafe { (ops.scales)(codes, scales) };
+        let levels: &[u8] = if direct {
+            &[]
+        } else {
+            let levels = &mut levels[..task.units.len() * tile.blocks() * UNIT];
+            // SAFETY: as above.
+            unsafe { (ops.decode)(&tile, task.units.clone(), levels) };
+            levels
+        };
+        let chunks = vectors.clone().step_by(together);
+        for (first, sums) in chunks.zip(sums.chunks_mut(together * rows)) {
+            let by = Factors::new(x, g, first..first + sums.len() / rows, scales);
+            if direct {
+                // SAFETY: as above.
+                unsafe { (ops.dot)(&tile, task.units.clone(), &by, sums) };
+                continue;
+            }
+            let product = Product {
+                lookup: stage.lookup(),
+                levels,
+                units: task.units.len(),
+                blocks: tile.blocks(),
+                by,
+            };
+            // SAFETY: as above.
+            unsafe { (ops.multiply)(&product, sums) };
+        }
+    }
+    if !direct {
+        // SAFETY: as above.
+        unsafe { (ops.release)() };
+    }
+    sums
 }

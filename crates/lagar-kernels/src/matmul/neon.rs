@@ -31,6 +31,7 @@ pub(super) const OPS: Ops = Ops {
     // Without `sdot`, products take registers that the sums of 4 vectors do not leave: sums would go through memory, which
     // takes more instructions than decoding first (bench/record/instructions-per-64-weights.md).
     few: 1,
+    several: None,
     decode,
     offset,
     together: 4,
@@ -44,6 +45,7 @@ pub(super) const OPS: Ops = Ops {
 pub(super) const OPS_DOTPROD: Ops = Ops {
     dot: dot::<true>,
     few: 4,
+    several: None,
     multiply: multiply::<true>,
     peak: peak::<true>,
     ..OPS

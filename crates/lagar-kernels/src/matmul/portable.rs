@@ -11,6 +11,7 @@ use super::tile::{Factors, Ops, Product, Tile, UNIT};
 pub(super) const OPS: Ops = Ops {
     dot,
     few: 1,
+    several: None,
     decode,
     offset: |_| 0,
     together: 4,

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use lagar_codec::{BLOCK_COLS, ROW_UNIT};
+use lagar_codec::{Activations, BLOCK_COLS, GROUP, ROW_UNIT};
 
 use super::lookup::Lookup;
 use super::portable;
+use super::stage::WindowStage;
+use super::tasks::Task;
 use crate::Isa;
 
 /// Bytes of 16 rows × 4 columns of decoded levels, the operand of one step of dot products.
@@ -89,13 +91,18 @@ impl<'a> Tile<'a> {
         by: &Factors<'_>,
         sums: &[f32],
     ) {
-        assert!(units.start < units.end && units.end <= self.units);
+        self.check_units(units);
         by.check(few, self.blocks, units.len(), sums);
+    }
+
+    /// Checks that the tile has some units, and all of these.
+    pub(super) fn check_units(&self, units: &Range<usize>) {
+        assert!(units.start < units.end && units.end <= self.units);
     }
 
     /// Checks the arguments of [`Ops::decode`].
     pub(super) fn check_decode(&self, units: &Range<usize>, out: &[u8]) {
-        assert!(units.start < units.end && units.end <= self.units);
+        self.check_units(units);
         assert!(out.len() == units.len() * self.blocks * UNIT);
     }
 }
@@ -115,9 +122,26 @@ pub(super) struct Factors<'a> {
     pub(super) scales: &'a [f32],
 }
 
-impl Factors<'_> {
+impl<'a> Factors<'a> {
+    /// Some vectors' part of a column group, and scales.
+    pub(super) fn new(
+        x: &'a Activations,
+        group: usize,
+        vectors: Range<usize>,
+        scales: &'a [f32],
+    ) -> Self {
+        let own = group * x.n + vectors.start..group * x.n + vectors.end;
+        Self {
+            x: &x.q[vectors.start * x.padded_width + group * GROUP..],
+            stride: x.padded_width,
+            x_sums: &x.sum[own.clone()],
+            x_scales: &x.scale[own],
+            scales,
+        }
+    }
+
     /// Checks the lengths, for 1 to `most` vectors, `units` times 16 rows and `blocks` times 4 columns.
-    fn check(&self, most: usize, blocks: usize, units: usize, sums: &[f32]) {
+    pub(super) fn check(&self, most: usize, blocks: usize, units: usize, sums: &[f32]) {
         let (count, rows) = (self.x_sums.len(), units * ROW_UNIT);
         assert!((1..=most).contains(&count) && self.x_scales.len() == count);
         assert!(self.x.len() >= (count - 1) * self.stride + blocks * BLOCK_COLS);
@@ -157,6 +181,18 @@ impl Product<'_> {
     }
 }
 
+/// Products with more vectors than [`Ops::few`], up to `most`, as codes are decoded.
+#[derive(Clone, Copy)]
+pub(super) struct Several {
+    /// The most vectors.
+    pub(super) most: usize,
+    /// A number of rows of which sums are a multiple.
+    pub(super) rows: usize,
+    /// `products(stage, x, task, sums)`: the sums over all column groups, scaled, of the task's rows with its vectors. There is room for
+    /// `vectors × rows` sums with rows rounded up; the task's own then come first, without gaps between vectors.
+    pub(super) products: unsafe fn(&WindowStage<'_>, &Activations, &Task, &mut [f32]),
+}
+
 /// The kernels of one instruction set. Dot products are sums of integers below 2²⁴, so exact also as f32; what they are
 /// multiplied with and added to follows [`lagar_codec::reference::matmul_int8`]. So all give the same bits.
 ///
@@ -168,6 +204,8 @@ pub(super) struct Ops {
     pub(super) dot: unsafe fn(&Tile<'_>, Range<usize>, &Factors<'_>, &mut [f32]),
     /// Vectors up to which that is faster than decoding the tile first.
     pub(super) few: usize,
+    /// The same of all column groups with a few vectors more, where an instruction set has a way.
+    pub(super) several: Option<Several>,
     /// `decode(tile, units, out)`: the levels of `units`, plus [`Ops::offset`], as bytes: unit by
     /// unit, in it block by block, in it row by row.
     pub(super) decode: unsafe fn(&Tile<'_>, Range<usize>, &mut [u8]),

@@ -18,11 +18,8 @@ pub(super) trait Set {
     const VNNI: bool;
     /// Whether steps are so short that one vector's take all units of a tile at a time.
     const SHORT: bool;
-    /// The most vectors that are multiplied as codes are decoded, 4 or 8: [`Ops::few`](super::Ops::few).
-    const FEW: usize;
 
-    /// Adds the scaled dot products of units with 1 to 4 vectors to `vectors × rows` sums; with up to [`Set::FEW`] where steps are
-    /// [`Steps::STREAMED`] and of 1 or 2 units.
+    /// Adds the scaled dot products of units with 1 to 4 vectors to `vectors × rows` sums.
     ///
     /// # Safety
     /// The processor has the features; `source` has its units, `by` fits it and `sums` them.
@@ -40,7 +37,7 @@ pub(super) trait Set {
 }
 
 macro_rules! set {
-    ($(#[$doc:meta])* $name:ident, $vnni:literal, $short:literal, $few:literal, $features:literal) => {
+    ($(#[$doc:meta])* $name:ident, $vnni:literal, $short:literal, $features:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(super) struct $name;
@@ -48,7 +45,6 @@ macro_rules! set {
         impl Set for $name {
             const VNNI: bool = $vnni;
             const SHORT: bool = $short;
-            const FEW: usize = $few;
 
             unsafe fn products<S: Steps<N>, const N: usize>(
                 source: Source<'_>,
@@ -86,7 +82,6 @@ set!(
     Bw,
     false,
     false,
-    4,
     "avx512f,avx512bw,avx512dq,avx512vl"
 );
 set!(
@@ -94,7 +89,6 @@ set!(
     BwVnni,
     true,
     false,
-    4,
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
 );
 set!(
@@ -102,7 +96,6 @@ set!(
     Vbmi,
     true,
     true,
-    8,
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni"
 );
 
@@ -112,25 +105,17 @@ pub(super) trait Steps<const N: usize>: Copy {
     const SPLIT: bool;
     /// Whether codes come from memory, so that they are asked for ahead.
     const STREAMED: bool = true;
-    /// Codes, as far on their way to levels as they come before any look-up.
-    type Loaded: Copy;
 
     /// # Safety
     /// The processor has AVX-512 BW.
     unsafe fn new<F: Set>(lookup: &Lookup) -> Self;
 
-    /// What [`Steps::levels`] takes, of the step whose windows lie from `codes` on.
+    /// The levels of the step whose windows lie from `codes` on, 4 of a row in each lane of 32 bits; rows in any order.
     ///
     /// # Safety
     /// The processor has AVX-512 BW; `codes` is what `Tile::unit` says of the first unit. (What lies there for units that the
     /// tile does not have is read and means nothing.)
-    unsafe fn load(self, codes: *const u8) -> Self::Loaded;
-
-    /// The levels of a step, 4 of a row in each lane of 32 bits; rows in any order.
-    ///
-    /// # Safety
-    /// The processor has AVX-512 BW.
-    unsafe fn levels(self, loaded: Self::Loaded) -> [__m512i; N];
+    unsafe fn levels(self, codes: *const u8) -> [__m512i; N];
 
     /// Lanes of 32 bits in the order of rows, unit by unit, given that of [`Steps::levels`].
     ///
@@ -196,7 +181,7 @@ pub(super) unsafe fn add<F: Set>(
 /// # Safety
 /// The processor has AVX-512 BW.
 #[inline(always)]
-unsafe fn start<F: Set>(split: bool, x: &[i8], sum: i32) -> i32 {
+pub(super) unsafe fn start<F: Set>(split: bool, x: &[i8], sum: i32) -> i32 {
     if split {
         return -i32::from(SPLIT_OFFSET) * sum;
     }
@@ -253,7 +238,6 @@ pub(super) struct Decoded<const SPLIT: bool>;
 impl<const SPLIT: bool> Steps<1> for Decoded<SPLIT> {
     const SPLIT: bool = SPLIT;
     const STREAMED: bool = false;
-    type Loaded = __m512i;
 
     #[inline(always)]
     unsafe fn new<F: Set>(_: &Lookup) -> Self {
@@ -261,14 +245,9 @@ impl<const SPLIT: bool> Steps<1> for Decoded<SPLIT> {
     }
 
     #[inline(always)]
-    unsafe fn load(self, levels: *const u8) -> __m512i {
+    unsafe fn levels(self, levels: *const u8) -> [__m512i; 1] {
         // SAFETY: the caller promises the processor and 64 bytes.
-        unsafe { _mm512_loadu_si512(levels.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn levels(self, levels: __m512i) -> [__m512i; 1] {
-        [levels]
+        unsafe { [_mm512_loadu_si512(levels.cast())] }
     }
 
     #[inline(always)]
@@ -287,7 +266,6 @@ unsafe fn products_with<S: Steps<N>, const N: usize, F: Set>(
     by: &Factors<'_>,
     sums: &mut [f32],
 ) {
-    let more = F::FEW == 8 && S::STREAMED && N <= 2;
     // SAFETY: the caller promises all of it. The dot products, tables and what a step holds fit the registers.
     unsafe {
         match by.x_sums.len() {
@@ -298,11 +276,6 @@ unsafe fn products_with<S: Steps<N>, const N: usize, F: Set>(
             2 => all_units::<S, N, 2, 4, F>(source, by, sums),
             3 => all_units::<S, N, 3, 4, F>(source, by, sums),
             4 => all_units::<S, N, 4, 4, F>(source, by, sums),
-            // More sums than those of two units do not fit beside the values.
-            5 if more => all_units::<S, N, 5, 2, F>(source, by, sums),
-            6 if more => all_units::<S, N, 6, 2, F>(source, by, sums),
-            7 if more => all_units::<S, N, 7, 2, F>(source, by, sums),
-            8 if more => all_units::<S, N, 8, 2, F>(source, by, sums),
             many => unreachable!("{many} vectors, {N} units a step"),
         }
     }
@@ -311,7 +284,7 @@ unsafe fn products_with<S: Steps<N>, const N: usize, F: Set>(
 /// Dot products with `T` vectors, `U` units at a time, then fewer.
 ///
 /// # Safety
-/// As [`products_with`], with `T` vectors; `U` is a multiple of `N`, and 2 for more than 4 vectors.
+/// As [`products_with`], with `T` vectors; `U` is a multiple of `N`.
 #[inline(always)]
 unsafe fn all_units<S: Steps<N>, const N: usize, const T: usize, const U: usize, F: Set>(
     source: Source<'_>,
@@ -328,12 +301,8 @@ unsafe fn all_units<S: Steps<N>, const N: usize, const T: usize, const U: usize,
             let x = &by.x[t * by.stride..][..columns];
             *starts = start::<F>(S::SPLIT, x, by.x_sums[t]);
         }
-        while (U > N || T > 4) && source.units - unit >= U {
-            let sums = sums.as_mut_ptr();
-            match T > 4 {
-                true => two_units::<S, N, T, F>(source, unit, steps, by, starts, sums),
-                false => units::<S, N, T, U, F>(source, unit, steps, by, starts, sums),
-            }
+        while U > N && source.units - unit >= U {
+            units::<S, N, T, U, F>(source, unit, steps, by, starts, sums.as_mut_ptr());
             unit += U;
         }
         while U > 4 && N < 4 && source.units - unit >= 4 {
@@ -378,54 +347,13 @@ unsafe fn units<S: Steps<N>, const N: usize, const T: usize, const U: usize, F: 
                 if S::STREAMED {
                     _mm_prefetch::<_MM_HINT_T1>(codes.wrapping_add(ahead).cast());
                 }
-                let levels = steps.levels(steps.load(codes));
+                let levels = steps.levels(codes);
                 add_step::<S, N, T, U, F>(&mut dots, step, levels, values);
                 codes = codes.wrapping_add(step_bytes);
             }
             block = block.wrapping_add(source.block_bytes);
         }
         finish::<S, N, T, U>(source, unit, dots, by, sums);
-    }
-}
-
-/// The same of two units, with so many vectors that a processor does not look ahead from one block's products to the next one's look-ups:
-/// levels are looked up while those of the block before are multiplied, and what they are looked up by is loaded one block earlier still.
-///
-/// # Safety
-/// As [`units`], with both units.
-#[inline(always)]
-unsafe fn two_units<S: Steps<N>, const N: usize, const T: usize, F: Set>(
-    source: Source<'_>,
-    unit: usize,
-    steps: S,
-    by: &Factors<'_>,
-    starts: [i32; T],
-    sums: *mut f32,
-) {
-    let first = source.first.wrapping_add(unit * source.unit_bytes);
-    let block = |b: usize| first.wrapping_add(b.min(source.blocks - 1) * source.block_bytes);
-    let second = if N == 1 { source.unit_bytes } else { 0 };
-    // The same units of the next tile, as in `units`.
-    let mut ahead = first.wrapping_add(source.blocks * source.block_bytes);
-    // SAFETY: as in `units`; instead of blocks that do not exist the last one is loaded.
-    unsafe {
-        let mut dots = begin::<T, 2>(starts);
-        let mut loaded = [steps.load(block(0)), steps.load(block(0).add(second))];
-        let mut next = [steps.levels(loaded[0]), steps.levels(loaded[1])];
-        loaded = [steps.load(block(1)), steps.load(block(1).add(second))];
-        for b in 0..source.blocks {
-            let values = values::<T>(by, b);
-            let here = next;
-            next = [steps.levels(loaded[0]), steps.levels(loaded[1])];
-            let codes = block(b + 2);
-            loaded = [steps.load(codes), steps.load(codes.add(second))];
-            for (step, levels) in here.into_iter().enumerate().take(2 / N) {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(step * second).cast());
-                add_step::<S, N, T, 2, F>(&mut dots, step, levels, values);
-            }
-            ahead = ahead.wrapping_add(source.block_bytes);
-        }
-        finish::<S, N, T, 2>(source, unit, dots, by, sums);
     }
 }
 
@@ -524,7 +452,7 @@ unsafe fn decode_with<S: Steps<N>, const N: usize, F: Set>(source: Source<'_>, o
             for first in (0..source.units).step_by(N) {
                 let codes = block.wrapping_add(first * source.unit_bytes);
                 _mm_prefetch::<_MM_HINT_T1>(codes.wrapping_add(DECODE_AHEAD).cast());
-                let levels = S::ascending(steps.levels(steps.load(codes)));
+                let levels = S::ascending(steps.levels(codes));
                 for (unit, levels) in (first..source.units).zip(levels) {
                     let to = out.as_mut_ptr().add((unit * source.blocks + b) * UNIT);
                     _mm512_storeu_si512(to.cast(), levels);

@@ -6,10 +6,15 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use lagar_codec::Activations;
+
 use super::super::lookup::{FREE_OFFSET, Form, Lookup, Place};
+use super::super::stage::WindowStage;
+use super::super::tasks::Task;
 use super::super::tile::{Factors, Tile, UNIT};
 use super::bw::decode::{Decode, Extract, Plain, Whole, four_times};
-use super::bw::straight::{both, transposed};
+use super::bw::straight::transposed;
+use super::several::{Pairs, ROWS, products};
 use super::units::{Set, Source, Steps, Vbmi};
 
 /// Calls a function with the steps that fit a table.
@@ -30,17 +35,41 @@ macro_rules! with_steps {
 /// # Safety
 /// The processor has AVX-512 VBMI and VNNI.
 pub(super) unsafe fn dot(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>, sums: &mut [f32]) {
-    tile.check_dot(&units, Vbmi::FEW, by, sums);
+    tile.check_dot(&units, super::OPS.few, by, sums);
     let source = Source::of(tile, &units);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
         match (tile.lookup.depth, tile.lookup.form) {
-            (2, Form::Split) if by.x_sums.len() <= 4 => {
-                Vbmi::products::<Lanes<Halves, 2, 4>, 4>(source, by, sums)
-            }
+            (2, Form::Split) => Vbmi::products::<Lanes<Halves, 2, 4>, 4>(source, by, sums),
             (4, Form::Split) => Vbmi::products::<Lanes<Halves, 4, 2>, 2>(source, by, sums),
             (4, Form::Nibble) => Vbmi::products::<Lanes<Small, 4, 2>, 2>(source, by, sums),
             _ => with_steps!(tile.lookup, Unsigned, products(source, by, sums)),
+        }
+    }
+}
+
+/// See [`Several::products`](super::Several::products).
+///
+/// # Safety
+/// The processor has AVX-512 VBMI and VNNI.
+pub(super) unsafe fn several(
+    stage: &WindowStage<'_>,
+    x: &Activations,
+    task: &Task,
+    sums: &mut [f32],
+) {
+    let lookup = stage.lookup();
+    // SAFETY: the caller promises the processor.
+    unsafe {
+        match (lookup.depth, lookup.form) {
+            (2, Form::Split) => products::<Lanes<Halves, 2, 4>>(stage, x, task, sums),
+            (4, Form::Split) => products::<Lanes<Halves, 4, 2>>(stage, x, task, sums),
+            (4, Form::Nibble) => products::<Lanes<Small, 4, 2>>(stage, x, task, sums),
+            (_, Form::Split) => products::<Whole<Shifts, Halves>>(stage, x, task, sums),
+            (_, Form::Plain) => products::<Whole<Shifts, Plain>>(stage, x, task, sums),
+            _ if lookup.window <= 6 => products::<Whole<Shifts, Small>>(stage, x, task, sums),
+            _ if lookup.window == 7 => products::<Whole<Shifts, Free<1>>>(stage, x, task, sums),
+            _ => products::<Whole<Shifts, Free<2>>>(stage, x, task, sums),
         }
     }
 }
@@ -277,11 +306,23 @@ struct Lanes<D, const K: usize, const N: usize> {
     table: D,
 }
 
+impl<D: Decode, const K: usize, const N: usize> Lanes<D, K, N> {
+    /// Set `set` of the windows in 64 bytes.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 VBMI; `Tile::unit` says that 65 bytes are in bounds.
+    #[inline(always)]
+    unsafe fn windows(self, codes: *const u8, set: usize) -> __m512i {
+        // SAFETY: the caller promises both.
+        unsafe {
+            let bytes = _mm512_loadu_si512(codes.add(usize::from(set == N - 1)).cast());
+            _mm512_multishift_epi64_epi8(self.shifts[set], bytes)
+        }
+    }
+}
+
 impl<D: Decode, const K: usize, const N: usize> Steps<N> for Lanes<D, K, N> {
     const SPLIT: bool = D::SPLIT;
-    /// Windows.
-    type Loaded = [__m512i; N];
-
     #[inline(always)]
     unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
         assert!(K == lookup.depth && K * N == 8);
@@ -302,27 +343,15 @@ impl<D: Decode, const K: usize, const N: usize> Steps<N> for Lanes<D, K, N> {
     }
 
     #[inline(always)]
-    unsafe fn load(self, codes: *const u8) -> [__m512i; N] {
+    unsafe fn levels(self, codes: *const u8) -> [__m512i; N] {
         // SAFETY: the caller promises AVX-512 VBMI; `Tile::unit` says that 65 bytes are in bounds.
         unsafe {
-            let [before, own] = both(codes);
-            let mut windows = [before; N];
-            windows[N - 1] = own;
-            for (windows, shifts) in windows.iter_mut().zip(self.shifts) {
-                *windows = _mm512_multishift_epi64_epi8(shifts, *windows);
+            let mut levels = self.shifts;
+            for (set, levels) in levels.iter_mut().enumerate() {
+                *levels = self.table.levels(self.windows(codes, set));
             }
-            windows
+            levels
         }
-    }
-
-    #[inline(always)]
-    unsafe fn levels(self, windows: [__m512i; N]) -> [__m512i; N] {
-        let mut levels = windows;
-        for (levels, windows) in levels.iter_mut().zip(windows) {
-            // SAFETY: the caller promises AVX-512 VBMI.
-            *levels = unsafe { self.table.levels(windows) };
-        }
-        levels
     }
 
     #[inline(always)]
@@ -343,5 +372,93 @@ impl<D: Decode, const K: usize, const N: usize> Steps<N> for Lanes<D, K, N> {
             }
             rows
         }
+    }
+}
+
+impl<D: Decode, const K: usize, const N: usize> Pairs for Lanes<D, K, N> {
+    const SPLIT: bool = D::SPLIT;
+    const UNITS: usize = N;
+    const APART: bool = false;
+    const ORDER: [u8; ROWS] = {
+        let mut order = [0; ROWS];
+        let mut i = 0;
+        while i < ROWS {
+            // Lane of 8 bytes `lane` holds `2 · N` rows, of which set `set` has two.
+            let (step, set, lane, row) = (i / (16 * N), i / 16 % N, i % 16 / 2, i % 2);
+            order[i] = (16 * N * step + 2 * N * lane + 2 * set + row) as u8;
+            i += 1;
+        }
+        order
+    };
+
+    #[inline(always)]
+    unsafe fn new(lookup: &Lookup) -> Self {
+        // SAFETY: the caller promises AVX-512 VBMI.
+        unsafe { <Self as Steps<N>>::new::<Vbmi>(lookup) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, codes: *const u8, _: usize, first: usize) -> [__m512i; 2] {
+        // SAFETY: the caller promises AVX-512 VBMI and what `Tile::unit` says.
+        unsafe { [self.windows(codes, first), self.windows(codes, first + 1)] }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(self, [a, b]: [__m512i; 2]) -> [__m512i; 2] {
+        // SAFETY: the caller promises AVX-512 VBMI.
+        unsafe { [self.table.levels(a), self.table.levels(b)] }
+    }
+
+    #[inline(always)]
+    unsafe fn ascending(lanes: [__m512i; 4]) -> [__m512i; 4] {
+        let mut rows = lanes;
+        for step in rows.as_chunks_mut::<N>().0 {
+            // SAFETY: the caller promises AVX-512.
+            *step = unsafe { <Self as Steps<N>>::ascending(*step) };
+        }
+        rows
+    }
+}
+
+impl<D: Decode> Pairs for Whole<Shifts, D> {
+    const SPLIT: bool = D::SPLIT;
+    const UNITS: usize = 2;
+    const APART: bool = true;
+    const ORDER: [u8; ROWS] = {
+        let mut order = [0; ROWS];
+        let mut i = 0;
+        while i < ROWS {
+            order[i] = i as u8;
+            i += 1;
+        }
+        order
+    };
+
+    #[inline(always)]
+    unsafe fn new(lookup: &Lookup) -> Self {
+        // SAFETY: the caller promises AVX-512 VBMI.
+        unsafe { <Self as Steps<1>>::new::<Vbmi>(lookup) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, codes: *const u8, unit_bytes: usize, _: usize) -> [__m512i; 2] {
+        // SAFETY: the caller promises AVX-512 VBMI and what `Tile::unit` says.
+        unsafe {
+            [
+                self.extract.windows(codes),
+                self.extract.windows(codes.add(unit_bytes)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(self, [a, b]: [__m512i; 2]) -> [__m512i; 2] {
+        // SAFETY: the caller promises AVX-512 VBMI.
+        unsafe { [self.table.levels(a), self.table.levels(b)] }
+    }
+
+    #[inline(always)]
+    unsafe fn ascending(lanes: [__m512i; 4]) -> [__m512i; 4] {
+        lanes
     }
 }

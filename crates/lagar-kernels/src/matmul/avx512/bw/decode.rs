@@ -12,13 +12,12 @@ pub(super) const SELECT: i32 = 0b1101_1000;
 /// One unit, with any table.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Whole<E, D> {
-    extract: E,
-    table: D,
+    pub(in super::super) extract: E,
+    pub(in super::super) table: D,
 }
 
 impl<E: Extract, D: Decode> Steps<1> for Whole<E, D> {
     const SPLIT: bool = D::SPLIT;
-    type Loaded = __m512i;
 
     #[inline(always)]
     unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
@@ -32,15 +31,9 @@ impl<E: Extract, D: Decode> Steps<1> for Whole<E, D> {
     }
 
     #[inline(always)]
-    unsafe fn load(self, codes: *const u8) -> __m512i {
+    unsafe fn levels(self, codes: *const u8) -> [__m512i; 1] {
         // SAFETY: the caller promises AVX-512 BW; `Tile::unit` says that 64 bytes are in bounds.
-        unsafe { self.extract.windows(codes) }
-    }
-
-    #[inline(always)]
-    unsafe fn levels(self, windows: __m512i) -> [__m512i; 1] {
-        // SAFETY: the caller promises AVX-512 BW.
-        unsafe { [self.table.levels(windows)] }
+        unsafe { [self.table.levels(self.extract.windows(codes))] }
     }
 
     #[inline(always)]

@@ -32,8 +32,6 @@ impl TwoBits {
 
 impl Steps<4> for TwoBits {
     const SPLIT: bool = true;
-    /// Bytes, and those one further on.
-    type Loaded = [__m512i; 2];
 
     #[inline(always)]
     unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
@@ -47,18 +45,13 @@ impl Steps<4> for TwoBits {
         }
     }
 
-    #[inline(always)]
-    unsafe fn load(self, codes: *const u8) -> [__m512i; 2] {
-        // SAFETY: the caller promises AVX-512 BW and what `Tile::unit` says.
-        unsafe { both(codes) }
-    }
-
     /// Rows 0–3 of all four units, 4–7, 8–11 and 12–15: byte `r` of 64 has the newest bits of row `r`'s 4 windows.
     #[inline(always)]
-    unsafe fn levels(self, [before, own]: [__m512i; 2]) -> [__m512i; 4] {
+    unsafe fn levels(self, codes: *const u8) -> [__m512i; 4] {
         let table = self.table;
-        // SAFETY: the caller promises AVX-512 BW.
+        // SAFETY: the caller promises AVX-512 BW and what `Tile::unit` says.
         unsafe {
+            let [before, own] = both(codes);
             let (low, high) = (self.four::<0>(own), self.four::<4>(own));
             // The 4 bits two below the edges of the byte, and those between both.
             let below = self.four::<2>(before);
@@ -102,8 +95,6 @@ pub(super) struct FourBits(Halves);
 
 impl Steps<2> for FourBits {
     const SPLIT: bool = true;
-    /// Bytes, and those one further on.
-    type Loaded = [__m512i; 2];
 
     #[inline(always)]
     unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
@@ -112,18 +103,13 @@ impl Steps<2> for FourBits {
         Self(unsafe { Halves::new::<F>(lookup) })
     }
 
-    #[inline(always)]
-    unsafe fn load(self, codes: *const u8) -> [__m512i; 2] {
-        // SAFETY: the caller promises AVX-512 BW and what `Tile::unit` says.
-        unsafe { both(codes) }
-    }
-
     /// See [`join`]: the even windows end with the low half of a byte, and begin with the high half of the one before.
     #[inline(always)]
-    unsafe fn levels(self, [before, own]: [__m512i; 2]) -> [__m512i; 2] {
+    unsafe fn levels(self, codes: *const u8) -> [__m512i; 2] {
         let Self(table) = self;
-        // SAFETY: the caller promises AVX-512 BW.
+        // SAFETY: the caller promises AVX-512 BW and what `Tile::unit` says.
         unsafe {
+            let [before, own] = both(codes);
             let [_, before] = nibbles(before, table.low);
             let [low, high] = nibbles(own, table.low);
             join(table.of(before, low), table.of(low, high))
@@ -143,7 +129,6 @@ pub(super) struct Codebook(Nibble);
 
 impl Steps<2> for Codebook {
     const SPLIT: bool = false;
-    type Loaded = __m512i;
 
     #[inline(always)]
     unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
@@ -152,18 +137,13 @@ impl Steps<2> for Codebook {
         Self(unsafe { Nibble::new::<F>(lookup) })
     }
 
-    #[inline(always)]
-    unsafe fn load(self, codes: *const u8) -> __m512i {
-        // SAFETY: the caller promises AVX-512; `Tile::unit` says that 65 bytes are in bounds.
-        unsafe { _mm512_loadu_si512(codes.add(1).cast()) }
-    }
-
     /// See [`join`].
     #[inline(always)]
-    unsafe fn levels(self, bytes: __m512i) -> [__m512i; 2] {
+    unsafe fn levels(self, codes: *const u8) -> [__m512i; 2] {
         let Self(table) = self;
-        // SAFETY: the caller promises AVX-512 BW.
+        // SAFETY: the caller promises AVX-512 BW; `Tile::unit` says that 65 bytes are in bounds.
         unsafe {
+            let bytes = _mm512_loadu_si512(codes.add(1).cast());
             let [low, high] = nibbles(bytes, table.low);
             join(table.of(low), table.of(high))
         }
@@ -181,7 +161,7 @@ impl Steps<2> for Codebook {
 /// # Safety
 /// The processor has AVX-512; 65 bytes are readable.
 #[inline(always)]
-pub(in super::super) unsafe fn both(codes: *const u8) -> [__m512i; 2] {
+unsafe fn both(codes: *const u8) -> [__m512i; 2] {
     // SAFETY: the caller promises both.
     unsafe {
         [
