@@ -14,6 +14,9 @@
 //! then closes the job and waits until nobody is inside: it never waits for a worker that has not
 //! woken up. Between jobs workers spin for a short time, then sleep.
 //!
+//! A thread claims several indices that follow each other, fewer as fewer are left ([`Share`]): the data of tasks that follow each other
+//! mostly do so too, and what a processor fetches ahead in one task serves the next.
+//!
 //! What a thread must not miss, it learns from an atomic update of this one word, never from a store
 //! to one word followed by a load of another: some emulators let the two pass each other.
 
@@ -25,6 +28,7 @@ use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::hint::spin_loop;
 use std::num::NonZero;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -67,6 +71,8 @@ struct Shared {
     job: UnsafeCell<Job>,
     /// The next task index to claim.
     next: AtomicUsize,
+    /// The caller's.
+    share: UnsafeCell<Share>,
     /// The first panic of the running job.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     stop: AtomicBool,
@@ -83,6 +89,30 @@ struct Shared {
 struct Job {
     function: *const (dyn Fn(usize) + Sync),
     tasks: usize,
+}
+
+/// The share of tasks that a thread had in earlier jobs: where processors differ in speed, each claims as much as it has time for.
+#[derive(Clone, Copy, Debug)]
+struct Share(f32);
+
+impl Share {
+    /// What is claimed at once of a thread's share of what is left. Nobody can take a task back from a thread that has claimed too many. As it
+    /// claims less than its share, even of two tasks when it has done all before, others come to do more than theirs if they can, and a share
+    /// that is too large shrinks.
+    const CLAIMED: f32 = 0.7;
+    /// As many tasks as the past counts for, beside a job.
+    const PAST: f32 = 256.0;
+
+    /// How many of `left > 0` tasks to claim, at least one.
+    fn of(self, left: usize) -> usize {
+        ((left as f32 * self.0 * Self::CLAIMED).round() as usize).clamp(1, left)
+    }
+
+    /// Counts a job of `tasks` tasks, of which the thread did `done`.
+    fn update(&mut self, done: usize, tasks: usize) {
+        let tasks = tasks as f32;
+        self.0 += (done as f32 / tasks - self.0) * tasks / (tasks + Self::PAST);
+    }
 }
 
 // SAFETY: `job` is written only while the state is closed with nobody inside, and read only by
@@ -109,6 +139,7 @@ impl Pool {
         } else {
             SPIN
         };
+        let share = Share(1.0 / threads as f32);
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             job: UnsafeCell::new(Job {
@@ -116,6 +147,7 @@ impl Pool {
                 tasks: 0,
             }),
             next: AtomicUsize::new(0),
+            share: UnsafeCell::new(share),
             panic: Mutex::new(None),
             stop: AtomicBool::new(false),
             spin,
@@ -129,7 +161,7 @@ impl Pool {
                 let shared = Arc::clone(&shared);
                 thread::Builder::new()
                     .name(format!("lagar-{index}"))
-                    .spawn(move || shared.work())
+                    .spawn(move || shared.work(share))
                     .ok()
             })
             .collect();
@@ -230,24 +262,23 @@ impl Shared {
                 (1..job.tasks).for_each(|_| self.wake.notify_one());
             }
         }
-        self.claim(job);
+        // SAFETY: only the caller of the one job that runs uses it.
+        self.claim(job, unsafe { &mut *self.share.get() });
         self.state.fetch_and(!OPEN, SeqCst);
         self.wait_until_empty();
         lock(&self.panic).take()
     }
 
-    /// Runs tasks until all are claimed.
-    fn claim(&self, job: Job) {
+    /// Runs tasks until all are claimed, by a thread that had this share of earlier jobs.
+    fn claim(&self, job: Job, share: &mut Share) {
         let before = IN_TASK.replace(true);
+        let mut done = 0;
         let result = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: the function is valid while this thread is inside the job.
             let function = unsafe { &*job.function };
-            loop {
-                let task = self.next.fetch_add(1, SeqCst);
-                if task >= job.tasks {
-                    break;
-                }
-                function(task);
+            while let Some(tasks) = self.claim_some(job.tasks, *share) {
+                done += tasks.len();
+                tasks.for_each(function);
             }
         }));
         IN_TASK.set(before);
@@ -255,6 +286,20 @@ impl Shared {
             self.next.store(job.tasks, SeqCst);
             lock(&self.panic).get_or_insert(payload);
         }
+        share.update(done, job.tasks);
+    }
+
+    /// Claims the next of `tasks` tasks, some that follow each other.
+    fn claim_some(&self, tasks: usize, share: Share) -> Option<Range<usize>> {
+        let mut first = self.next.load(SeqCst);
+        while first < tasks {
+            let end = first + share.of(tasks - first);
+            match self.next.compare_exchange_weak(first, end, SeqCst, SeqCst) {
+                Ok(_) => return Some(first..end),
+                Err(now) => first = now,
+            }
+        }
+        None
     }
 
     /// The caller's wait for the workers inside a closed job.
@@ -273,7 +318,7 @@ impl Shared {
     }
 
     /// The life of a worker.
-    fn work(&self) {
+    fn work(&self, mut share: Share) {
         let mut done = 0;
         while let Some(state) = self.next_job(done) {
             if self
@@ -286,7 +331,7 @@ impl Shared {
             // SAFETY: this thread is inside the job: the caller wrote it before it opened the
             // state, and does not write again until this thread has left.
             let job = unsafe { *self.job.get() };
-            self.claim(job);
+            self.claim(job, &mut share);
             done = state / NUMBER;
             let state = self.state.fetch_sub(1, SeqCst) - 1;
             if state & (INSIDE | CALLER_SLEEPS) == CALLER_SLEEPS {

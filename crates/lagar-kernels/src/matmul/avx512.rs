@@ -23,7 +23,14 @@ pub(super) use vbmi::decode;
 pub(super) const OPS: Ops = Ops {
     dot: vbmi::dot,
     several: Some(Several {
-        most: 8,
+        most: |lookup| {
+            if matches!(lookup.depth, 2 | 4 | 8) {
+                16
+            } else {
+                8
+            }
+        },
+        at_once: 8,
         rows: several::ROWS,
         products: vbmi::several,
     }),

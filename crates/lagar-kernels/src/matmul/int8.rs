@@ -69,24 +69,54 @@ impl Scratch {
 impl Int8Task<'_> {
     /// Runs the task; `ops` are those of `isa`.
     pub(super) fn run(self, isa: Isa) {
-        let vectors = self.task.vectors.len();
-        let sums = match self.ops.several {
-            Some(several) if (self.ops.few + 1..=several.most).contains(&vectors) => {
-                let rows = self.task.rows().len();
-                let room = rows.next_multiple_of(several.rows);
-                let (sums, _) = self.scratch.room(vectors * room, 0);
-                // SAFETY: this is the operation of an instruction set that this processor has.
-                unsafe { (several.products)(self.stage, self.x, self.task, sums) };
-                &sums[..vectors * rows]
-            }
-            _ => by_groups(self.ops, self.stage, self.x, self.task, self.scratch),
-        };
-        isa.dispatch(Finish {
-            stage: self.stage,
-            task: self.task,
-            sums,
-            output: self.output,
+        let Self {
+            ops,
+            stage,
+            x,
+            task,
+            ..
+        } = self;
+        let vectors = task.vectors.clone();
+        let several = ops.several.filter(|several| {
+            let most = (several.most)(stage.lookup());
+            (ops.few + 1..=most).contains(&vectors.len())
         });
+        let Some(several) = several else {
+            let sums = by_groups(ops, stage, x, task, self.scratch);
+            isa.dispatch(Finish {
+                stage,
+                task,
+                sums,
+                output: self.output,
+            });
+            return;
+        };
+        // As many at a time each time.
+        let parts = vectors.len().div_ceil(several.at_once);
+        let size = vectors.len().div_ceil(parts);
+        for first in vectors.clone().step_by(size) {
+            let task = &Task {
+                vectors: first..vectors.end.min(first + size),
+                ..task.clone()
+            };
+            let n = task.vectors.len();
+            let sums = if n <= ops.few {
+                by_groups(ops, stage, x, task, self.scratch)
+            } else {
+                let rows = task.rows().len();
+                let room = rows.next_multiple_of(several.rows);
+                let (sums, _) = self.scratch.room(n * room, 0);
+                // SAFETY: this is the operation of an instruction set that this processor has.
+                unsafe { (several.products)(stage, x, task, sums) };
+                &sums[..n * rows]
+            };
+            isa.dispatch(Finish {
+                stage,
+                task,
+                sums,
+                output: self.output,
+            });
+        }
     }
 }
 

@@ -184,8 +184,10 @@ impl Product<'_> {
 /// Products with more vectors than [`Ops::few`], up to `most`, as codes are decoded.
 #[derive(Clone, Copy)]
 pub(super) struct Several {
-    /// The most vectors.
-    pub(super) most: usize,
+    /// The most vectors with which this is faster than decoding the tile first; more than `at_once` are taken in parts.
+    pub(super) most: fn(&Lookup) -> usize,
+    /// The most vectors at a time.
+    pub(super) at_once: usize,
     /// A number of rows of which sums are a multiple.
     pub(super) rows: usize,
     /// `products(stage, x, task, sums)`: the sums over all column groups, scaled, of the task's rows with its vectors. There is room for

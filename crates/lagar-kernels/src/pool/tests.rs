@@ -120,3 +120,56 @@ fn chunks_cover_the_slice_once() {
         assert!(data.iter().enumerate().all(|(i, &value)| value == i + 1));
     }
 }
+
+/// When each of the threads is done with a job of `tasks` tasks, which take it `1 / speed` each.
+fn ends(tasks: usize, speeds: &[f64], shares: &mut [Share]) -> Vec<f64> {
+    let (mut ends, mut done) = (vec![0.0_f64; speeds.len()], vec![0; speeds.len()]);
+    let mut left = tasks;
+    while left > 0 {
+        let free = (0..ends.len()).min_by(|&a, &b| ends[a].total_cmp(&ends[b]));
+        let thread = free.unwrap();
+        let claimed = shares[thread].of(left);
+        left -= claimed;
+        done[thread] += claimed;
+        ends[thread] += claimed as f64 / speeds[thread];
+    }
+    for (share, done) in shares.iter_mut().zip(done) {
+        share.update(done, tasks);
+    }
+    ends
+}
+
+#[test]
+fn threads_end_together_whatever_their_speeds_and_earlier_shares() {
+    for speeds in [&[1.0, 1.0][..], &[3.0, 3.0, 1.0, 1.0], &[1.0, 9.0]] {
+        for first in [0.0, 0.5, 1.0] {
+            // One thread did all of the earlier jobs, or none of them.
+            let mut shares = vec![Share(1.0 - first); speeds.len()];
+            shares[0] = Share(first);
+            for tasks in [2, 8, 22, 125] {
+                for _ in 0..500 {
+                    ends(tasks, speeds, &mut shares);
+                }
+                let last = ends(tasks, speeds, &mut shares)
+                    .into_iter()
+                    .fold(0.0, f64::max);
+                let at_best = tasks as f64 / speeds.iter().sum::<f64>();
+                // The slowest may have begun a task just before the others were done.
+                let slowest = speeds.iter().copied().fold(f64::INFINITY, f64::min);
+                assert!(
+                    last <= 1.05 * at_best + 1.0 / slowest,
+                    "{tasks} tasks, speeds {speeds:?}, {first}: {last} instead of {at_best}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_thread_never_claims_all_of_several_tasks() {
+    for left in 2..1000 {
+        assert!((1..left).contains(&Share(1.0).of(left)));
+        assert_eq!(Share(0.0).of(left), 1);
+    }
+    assert_eq!(Share(1.0).of(1), 1);
+}
