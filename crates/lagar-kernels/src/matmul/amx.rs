@@ -24,7 +24,7 @@ use lagar_codec::{BLOCK_COLS, ROW_UNIT, Table};
 use super::avx512;
 use super::int8::Line;
 use super::lookup::Lookup;
-use super::tile::{Factors, Ops, Product, UNIT};
+use super::tile::{Factors, Ops, Product, Several, UNIT};
 use tiles::{Config, HALF, Instructions, LEVELS0, LEVELS1, ROW_BYTES, ROWS, Shape, Tiles, X0, X1};
 
 pub(super) const OPS: Ops = Ops {
@@ -34,6 +34,11 @@ pub(super) const OPS: Ops = Ops {
     multiply,
     release,
     peak,
+    // Tiles multiply more.
+    several: Some(Several {
+        most: |_| avx512::SEVERAL.at_once,
+        ..avx512::SEVERAL
+    }),
     ..avx512::OPS
 };
 

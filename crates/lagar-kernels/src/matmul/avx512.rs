@@ -22,21 +22,21 @@ pub(super) use vbmi::decode;
 /// With VBMI and VNNI.
 pub(super) const OPS: Ops = Ops {
     dot: vbmi::dot,
-    several: Some(Several {
-        most: |lookup| {
-            if matches!(lookup.depth, 2 | 4 | 8) {
-                16
-            } else {
-                8
-            }
-        },
-        at_once: 8,
-        rows: several::ROWS,
-        products: vbmi::several,
-    }),
+    several: Some(SEVERAL),
     decode: decode::<false>,
     multiply: multiply::<Vbmi>,
     ..OPS_BW_VNNI
+};
+
+/// With VBMI and VNNI. Where look-ups are quick, doing them twice is still quicker than decoding first.
+pub(super) const SEVERAL: Several = Several {
+    most: |lookup| match lookup.depth {
+        2 | 4 | 8 => 16,
+        _ => 8,
+    },
+    at_once: 8,
+    rows: several::ROWS,
+    products: vbmi::several,
 };
 
 /// With VNNI.

@@ -3,7 +3,8 @@
 //! A task is a range of rows inside one tile row: for each column group it takes the exact integer dot
 //! products of its rows and adds them, scaled, to one f32 sum per row and vector ([`super::tile::Ops`]),
 //! group after group. For one vector, and for a few where the instruction set has registers enough, the codes are multiplied
-//! as they are read; for more, a tile is decoded once into a buffer that stays in the cache and multiplied with a few vectors at a time.
+//! as they are read ([`Ops::dot`], [`Several`](super::tile::Several)); for more, a tile is decoded once into a buffer that stays in the
+//! cache and multiplied with a few vectors at a time.
 
 use std::slice;
 
@@ -81,34 +82,26 @@ impl Int8Task<'_> {
             let most = (several.most)(stage.lookup());
             (ops.few + 1..=most).contains(&vectors.len())
         });
-        let Some(several) = several else {
-            let sums = by_groups(ops, stage, x, task, self.scratch);
-            isa.dispatch(Finish {
-                stage,
-                task,
-                sums,
-                output: self.output,
-            });
-            return;
-        };
-        // As many at a time each time.
-        let parts = vectors.len().div_ceil(several.at_once);
-        let size = vectors.len().div_ceil(parts);
+        // Parts of one size, as far as may be.
+        let size = several.map_or(vectors.len(), |several| {
+            let parts = vectors.len().div_ceil(several.at_once);
+            vectors.len().div_ceil(parts)
+        });
         for first in vectors.clone().step_by(size) {
             let task = &Task {
                 vectors: first..vectors.end.min(first + size),
                 ..task.clone()
             };
-            let n = task.vectors.len();
-            let sums = if n <= ops.few {
-                by_groups(ops, stage, x, task, self.scratch)
-            } else {
-                let rows = task.rows().len();
-                let room = rows.next_multiple_of(several.rows);
-                let (sums, _) = self.scratch.room(n * room, 0);
-                // SAFETY: this is the operation of an instruction set that this processor has.
-                unsafe { (several.products)(stage, x, task, sums) };
-                &sums[..n * rows]
+            let sums = match several {
+                Some(several) if task.vectors.len() > ops.few => {
+                    let (n, rows) = (task.vectors.len(), task.rows().len());
+                    let room = rows.next_multiple_of(several.rows);
+                    let (sums, _) = self.scratch.room(n * room, 0);
+                    // SAFETY: this is the operation of an instruction set that this processor has.
+                    unsafe { (several.products)(stage, x, task, sums) };
+                    &sums[..n * rows]
+                }
+                _ => by_groups(ops, stage, x, task, self.scratch),
             };
             isa.dispatch(Finish {
                 stage,

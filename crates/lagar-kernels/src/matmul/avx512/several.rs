@@ -9,7 +9,6 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
-use std::hint::black_box;
 
 use lagar_codec::{Activations, BLOCK_COLS, ROW_UNIT, TILE_ROWS};
 
@@ -18,15 +17,13 @@ use super::super::lookup::Lookup;
 use super::super::stage::WindowStage;
 use super::super::tasks::Task;
 use super::super::tile::Factors;
-use super::units::{Source, Vbmi, start};
+use super::units::{Source, Vbmi};
 
 /// Rows that are put in order together: those of as many units as a step of look-ups takes at most.
 pub(in super::super) const ROWS: usize = 4 * ROW_UNIT;
 
 /// From codes to levels, two registers at a time.
 pub(super) trait Pairs: Copy {
-    /// As [`Steps::SPLIT`](super::units::Steps::SPLIT).
-    const SPLIT: bool;
     /// The units whose rows so many registers hold together, 2 or 4.
     const UNITS: usize;
     /// Whether codes of a second unit are loaded for the second register.
@@ -96,23 +93,29 @@ unsafe fn all_groups<S: Pairs, const T: usize>(
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
         let steps = S::new(stage.lookup());
+        let offset = i32::from(super::offset::<Vbmi>(stage.lookup()));
         let mut keep = 0;
         for g in 0..x.groups() {
             let Some(tile) = stage.tile(task.tile_row, g) else {
                 continue;
             };
-            codes[..rows].copy_from_slice(&stage.scales(task.tile_row, g)[task.rows()]);
+            let own = stage.scales(task.tile_row, g);
+            codes[..rows].copy_from_slice(&own[task.rows()]);
+            // Those of the next group follow; nothing else asks for them ahead.
+            for line in (0..rows).step_by(64) {
+                let ahead = own
+                    .as_ptr()
+                    .wrapping_add(own.len() + task.rows().start + line);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            }
             reorder(S::ORDER, codes);
             super::scales(codes, scales);
             let by = Factors::new(x, g, task.vectors.clone(), scales);
             tile.check_units(&task.units);
             by.check(T, tile.blocks(), padded / ROW_UNIT, sums);
             let source = Source::of(&tile, &task.units);
-            let group = Group {
-                starts: std::array::from_fn(|t| start::<Vbmi>(S::SPLIT, &[], by.x_sums[t])),
-                strides: Strides::new(by.stride),
-                by,
-            };
+            let starts = std::array::from_fn(|t| -offset * by.x_sums[t]);
+            let group = Group { starts, by };
             for unit in (0..source.units).step_by(S::UNITS) {
                 for first in (0..S::UNITS).step_by(2) {
                     pair::<S, T>(steps, source, &group, [unit, first], sums, keep);
@@ -172,23 +175,10 @@ unsafe fn ascending<S: Pairs>(sums: &mut [f32], rows: usize, padded: usize) {
 
 /// What the pairs of a tile are multiplied with.
 struct Group<'a, const T: usize> {
-    /// Where dot products begin.
+    /// Where dot products begin, so that what levels are raised by is taken off.
     starts: [i32; T],
-    strides: Strides,
     /// Scales in the order of sums.
     by: Factors<'a>,
-}
-
-/// Distances from the first vector's values to those of others.
-///
-/// The compiler does not see that they are multiples of one: it would step from vector to vector by additions, or keep a pointer to each,
-/// where an address takes a base and up to four times a register.
-#[derive(Clone, Copy)]
-struct Strides {
-    one: usize,
-    three: usize,
-    five: usize,
-    seven: usize,
 }
 
 /// The 4 bytes at `x` and a distance in all lanes.
@@ -206,36 +196,27 @@ macro_rules! broadcast {
     }};
 }
 
-impl Strides {
-    fn new(one: usize) -> Self {
-        let [three, five, seven] = black_box([3, 5, 7].map(|n| n * one));
-        Self {
-            one,
-            three,
-            five,
-            seven,
-        }
-    }
-
-    /// The 4 values of vector `t < 8` that begin at `x` for the first one, in each lane of 32 bits.
-    ///
-    /// # Safety
-    /// The processor has AVX-512; the values are readable.
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    unsafe fn values(self, x: *const i8, t: usize) -> __m512i {
-        // SAFETY: the caller promises both.
-        unsafe {
-            match t {
-                0 => broadcast!(x),
-                1 => broadcast!(x, "{stride}", self.one),
-                2 => broadcast!(x, "2 * {stride}", self.one),
-                3 => broadcast!(x, "{stride}", self.three),
-                4 => broadcast!(x, "4 * {stride}", self.one),
-                5 => broadcast!(x, "{stride}", self.five),
-                6 => broadcast!(x, "2 * {stride}", self.three),
-                _ => broadcast!(x, "{stride}", self.seven),
-            }
+/// The 4 values of vector `t < 8` in each lane of 32 bits, given where those of the first one are.
+///
+/// An address takes a base and up to four times a register, so four distances are enough for 8 vectors. The compiler would step from vector
+/// to vector by additions, or keep a pointer to each and lack registers.
+///
+/// # Safety
+/// The processor has AVX-512; the values are readable.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn values(x: *const i8, stride: usize, t: usize) -> __m512i {
+    // SAFETY: the caller promises both.
+    unsafe {
+        match t {
+            0 => broadcast!(x),
+            1 => broadcast!(x, "{stride}", stride),
+            2 => broadcast!(x, "2 * {stride}", stride),
+            3 => broadcast!(x, "{stride}", 3 * stride),
+            4 => broadcast!(x, "4 * {stride}", stride),
+            5 => broadcast!(x, "{stride}", 5 * stride),
+            6 => broadcast!(x, "2 * {stride}", 3 * stride),
+            _ => broadcast!(x, "{stride}", 7 * stride),
         }
     }
 }
@@ -254,11 +235,7 @@ unsafe fn pair<S: Pairs, const T: usize>(
     sums: &mut [f32],
     keep: u16,
 ) {
-    let Group {
-        starts,
-        strides,
-        by,
-    } = group;
+    let Group { starts, by } = group;
     // The last of an odd number of units is multiplied twice, its second time for a row that is padding.
     let alone = S::APART && unit + 1 == source.units;
     let unit_bytes = if alone { 0 } else { source.unit_bytes };
@@ -291,7 +268,7 @@ unsafe fn pair<S: Pairs, const T: usize>(
             macro_rules! multiply {
                 ($($t:literal)*) => {$(
                     if $t < T {
-                        let values = strides.values(x, $t);
+                        let values = values(x, by.stride, $t);
                         for (dots, levels) in dots[$t].iter_mut().zip(levels) {
                             *dots = _mm512_dpbusd_epi32(*dots, levels, values);
                         }

@@ -181,7 +181,7 @@ pub(super) unsafe fn add<F: Set>(
 /// # Safety
 /// The processor has AVX-512 BW.
 #[inline(always)]
-pub(super) unsafe fn start<F: Set>(split: bool, x: &[i8], sum: i32) -> i32 {
+unsafe fn start<F: Set>(split: bool, x: &[i8], sum: i32) -> i32 {
     if split {
         return -i32::from(SPLIT_OFFSET) * sum;
     }

@@ -17,15 +17,23 @@ use super::bw::straight::transposed;
 use super::several::{Pairs, ROWS, products};
 use super::units::{Set, Source, Steps, Vbmi};
 
-/// Calls a function with the steps that fit a table.
+/// An expression with the steps, one unit at a time, that fit a table.
 macro_rules! with_steps {
-    ($lookup:expr, $sign:ident, $function:ident $arguments:tt) => {
+    ($lookup:expr, $sign:ident, |$S:ident| $call:expr) => {
+        with_steps!($lookup, |$S| $call,
+            Form::Split => Whole<Shifts, $sign<Halves>>,
+            Form::Plain => Whole<Shifts, $sign<Plain>>,
+            _ if $lookup.window <= 6 => Whole<Shifts, $sign<Small>>,
+            _ if $lookup.window == 7 => Whole<Shifts, $sign<Free<1>>>,
+            _ => Whole<Shifts, $sign<Free<2>>>,
+        )
+    };
+    ($lookup:expr, |$S:ident| $call:expr, $($form:pat $(if $width:expr)? => $steps:ty,)*) => {
         match $lookup.form {
-            Form::Split => Vbmi::$function::<Whole<Shifts, $sign<Halves>>, 1> $arguments,
-            Form::Plain => Vbmi::$function::<Whole<Shifts, $sign<Plain>>, 1> $arguments,
-            _ if $lookup.window <= 6 => Vbmi::$function::<Whole<Shifts, $sign<Small>>, 1> $arguments,
-            _ if $lookup.window == 7 => Vbmi::$function::<Whole<Shifts, $sign<Free<1>>>, 1> $arguments,
-            _ => Vbmi::$function::<Whole<Shifts, $sign<Free<2>>>, 1> $arguments,
+            $($form $(if $width)? => {
+                type $S = $steps;
+                $call
+            })*
         }
     };
 }
@@ -43,7 +51,9 @@ pub(super) unsafe fn dot(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>,
             (2, Form::Split) => Vbmi::products::<Lanes<Halves, 2, 4>, 4>(source, by, sums),
             (4, Form::Split) => Vbmi::products::<Lanes<Halves, 4, 2>, 2>(source, by, sums),
             (4, Form::Nibble) => Vbmi::products::<Lanes<Small, 4, 2>, 2>(source, by, sums),
-            _ => with_steps!(tile.lookup, Unsigned, products(source, by, sums)),
+            _ => with_steps!(tile.lookup, Unsigned, |S| Vbmi::products::<S, 1>(
+                source, by, sums
+            )),
         }
     }
 }
@@ -65,11 +75,7 @@ pub(super) unsafe fn several(
             (2, Form::Split) => products::<Lanes<Halves, 2, 4>>(stage, x, task, sums),
             (4, Form::Split) => products::<Lanes<Halves, 4, 2>>(stage, x, task, sums),
             (4, Form::Nibble) => products::<Lanes<Small, 4, 2>>(stage, x, task, sums),
-            (_, Form::Split) => products::<Whole<Shifts, Halves>>(stage, x, task, sums),
-            (_, Form::Plain) => products::<Whole<Shifts, Plain>>(stage, x, task, sums),
-            _ if lookup.window <= 6 => products::<Whole<Shifts, Small>>(stage, x, task, sums),
-            _ if lookup.window == 7 => products::<Whole<Shifts, Free<1>>>(stage, x, task, sums),
-            _ => products::<Whole<Shifts, Free<2>>>(stage, x, task, sums),
+            _ => with_steps!(lookup, Unsigned, |S| products::<S>(stage, x, task, sums)),
         }
     }
 }
@@ -89,8 +95,8 @@ pub(in super::super) unsafe fn decode<const SIGNED: bool>(
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
         match SIGNED {
-            true => with_steps!(tile.lookup, Signed, decode(source, out)),
-            false => with_steps!(tile.lookup, Unsigned, decode(source, out)),
+            true => with_steps!(tile.lookup, Signed, |S| Vbmi::decode::<S, 1>(source, out)),
+            false => with_steps!(tile.lookup, Unsigned, |S| Vbmi::decode::<S, 1>(source, out)),
         }
     }
 }
@@ -323,6 +329,7 @@ impl<D: Decode, const K: usize, const N: usize> Lanes<D, K, N> {
 
 impl<D: Decode, const K: usize, const N: usize> Steps<N> for Lanes<D, K, N> {
     const SPLIT: bool = D::SPLIT;
+
     #[inline(always)]
     unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
         assert!(K == lookup.depth && K * N == 8);
@@ -376,7 +383,6 @@ impl<D: Decode, const K: usize, const N: usize> Steps<N> for Lanes<D, K, N> {
 }
 
 impl<D: Decode, const K: usize, const N: usize> Pairs for Lanes<D, K, N> {
-    const SPLIT: bool = D::SPLIT;
     const UNITS: usize = N;
     const APART: bool = false;
     const ORDER: [u8; ROWS] = {
@@ -421,7 +427,6 @@ impl<D: Decode, const K: usize, const N: usize> Pairs for Lanes<D, K, N> {
 }
 
 impl<D: Decode> Pairs for Whole<Shifts, D> {
-    const SPLIT: bool = D::SPLIT;
     const UNITS: usize = 2;
     const APART: bool = true;
     const ORDER: [u8; ROWS] = {
