@@ -10,6 +10,10 @@ use crate::simd::{Kernel, LANES, Simd};
 /// Bytes that a task reads before it claims another.
 const PIECE: usize = 1 << 22;
 
+/// How many numbers ahead of their use memory is asked for, as the kernels ask for codes.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 1024;
+
 /// How often each limit is measured; the best counts.
 const TURNS: usize = 8;
 
@@ -31,17 +35,19 @@ impl Cpu {
         self.pool().chunks(&mut buffer, PIECE / 4, |task, piece| {
             piece.fill(task as u32);
         });
+        // So that no vector lies in two cache lines.
+        let aligned = &buffer[buffer.as_ptr().align_offset(64).min(buffer.len())..];
         let read = || {
             let start = Instant::now();
-            self.pool().run(buffer.len().div_ceil(PIECE / 4), &|task| {
-                let piece = &buffer[task * (PIECE / 4)..];
+            self.pool().run(aligned.len().div_ceil(PIECE / 4), &|task| {
+                let piece = &aligned[task * (PIECE / 4)..];
                 let piece = &piece[..piece.len().min(PIECE / 4)];
                 black_box(self.isa().dispatch(Sum(piece)));
             });
             start.elapsed().as_secs_f64()
         };
         let seconds = (0..TURNS).map(|_| read()).fold(f64::INFINITY, f64::min);
-        (buffer.len() * size_of::<u32>()) as f64 / seconds
+        size_of_val(aligned) as f64 / seconds
     }
 
     /// Operations per second of all threads together, a product and its addition being two, with
@@ -75,6 +81,13 @@ impl Kernel for Sum<'_> {
         let (vectors, _) = self.0.as_chunks::<LANES>();
         for vectors in vectors.chunks(sums.len()) {
             for (sum, vector) in sums.iter_mut().zip(vectors) {
+                #[cfg(target_arch = "x86_64")]
+                {
+                    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+                    // A processor that only asks for what it sees coming reads a tenth less.
+                    // SAFETY: it accesses nothing.
+                    unsafe { _mm_prefetch::<_MM_HINT_T1>(vector.as_ptr().wrapping_add(AHEAD).cast()) };
+                }
                 *sum = simd.plus(*sum, simd.load_u32(vector));
             }
         }
