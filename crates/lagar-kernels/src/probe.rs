@@ -86,7 +86,9 @@ impl Kernel for Sum<'_> {
                     use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
                     // A processor that only asks for what it sees coming reads a tenth less.
                     // SAFETY: it accesses nothing.
-                    unsafe { _mm_prefetch::<_MM_HINT_T1>(vector.as_ptr().wrapping_add(AHEAD).cast()) };
+                    unsafe {
+                        _mm_prefetch::<_MM_HINT_T1>(vector.as_ptr().wrapping_add(AHEAD).cast())
+                    };
                 }
                 *sum = simd.plus(*sum, simd.load_u32(vector));
             }
