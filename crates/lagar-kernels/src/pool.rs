@@ -14,8 +14,8 @@
 //! then closes the job and waits until nobody is inside: it never waits for a worker that has not
 //! woken up. Between jobs workers spin for a short time, then sleep.
 //!
-//! A thread claims several indices that follow each other, fewer as fewer are left ([`Share`]): the data of tasks that follow each other
-//! mostly do so too, and what a processor fetches ahead in one task serves the next.
+//! Of tasks that are alike a thread claims several that follow each other, fewer as fewer are left ([`Share`]): their data follow each other
+//! too, and what a processor fetches ahead in one task serves the next.
 //!
 //! What a thread must not miss, it learns from an atomic update of this one word, never from a store
 //! to one word followed by a load of another: some emulators let the two pass each other.
@@ -89,9 +89,11 @@ struct Shared {
 struct Job {
     function: *const (dyn Fn(usize) + Sync),
     tasks: usize,
+    /// Whether threads claim several tasks at a time.
+    alike: bool,
 }
 
-/// The share of tasks that a thread had in earlier jobs: where processors differ in speed, each claims as much as it has time for.
+/// The share of tasks that a thread had in earlier jobs of tasks that are alike: where processors differ in speed, each claims as much as it has time for.
 #[derive(Clone, Copy, Debug)]
 struct Share(f32);
 
@@ -145,6 +147,7 @@ impl Pool {
             job: UnsafeCell::new(Job {
                 function: &|_: usize| {},
                 tasks: 0,
+                alike: false,
             }),
             next: AtomicUsize::new(0),
             share: UnsafeCell::new(share),
@@ -184,6 +187,19 @@ impl Pool {
     /// If a call panics: with its payload, after the calls that had begun have returned. The
     /// remaining tasks may have been skipped; the pool stays usable.
     pub fn run(&self, tasks: usize, function: &(dyn Fn(usize) + Sync)) {
+        self.run_job(tasks, false, function);
+    }
+
+    /// The same of tasks that take about as long as each other, and of which the data follow each other in memory: threads claim several
+    /// at a time, so that most of what they read is in a row.
+    ///
+    /// # Panics
+    /// As [`Pool::run`] does.
+    pub fn run_alike(&self, tasks: usize, function: &(dyn Fn(usize) + Sync)) {
+        self.run_job(tasks, true, function);
+    }
+
+    fn run_job(&self, tasks: usize, alike: bool, function: &(dyn Fn(usize) + Sync)) {
         if self.workers.is_empty() || tasks <= 1 || IN_TASK.get() {
             (0..tasks).for_each(function);
             return;
@@ -197,8 +213,13 @@ impl Pool {
                 *const (dyn Fn(usize) + Sync + 'static),
             >(function)
         };
+        let job = Job {
+            function,
+            tasks,
+            alike,
+        };
         // SAFETY: `entry` is held: no other job runs.
-        let panic = unsafe { self.shared.run(Job { function, tasks }) };
+        let panic = unsafe { self.shared.run(job) };
         drop(entry);
         if let Some(payload) = panic {
             resume_unwind(payload);
@@ -276,7 +297,7 @@ impl Shared {
         let result = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: the function is valid while this thread is inside the job.
             let function = unsafe { &*job.function };
-            while let Some(tasks) = self.claim_some(job.tasks, *share) {
+            while let Some(tasks) = self.claim_some(job, *share) {
                 done += tasks.len();
                 tasks.for_each(function);
             }
@@ -286,14 +307,21 @@ impl Shared {
             self.next.store(job.tasks, SeqCst);
             lock(&self.panic).get_or_insert(payload);
         }
-        share.update(done, job.tasks);
+        if job.alike {
+            share.update(done, job.tasks);
+        }
     }
 
-    /// Claims the next of `tasks` tasks, some that follow each other.
-    fn claim_some(&self, tasks: usize, share: Share) -> Option<Range<usize>> {
+    /// Claims the next tasks: one, or several of tasks that are alike.
+    fn claim_some(&self, job: Job, share: Share) -> Option<Range<usize>> {
         let mut first = self.next.load(SeqCst);
-        while first < tasks {
-            let end = first + share.of(tasks - first);
+        while first < job.tasks {
+            let end = first
+                + if job.alike {
+                    share.of(job.tasks - first)
+                } else {
+                    1
+                };
             match self.next.compare_exchange_weak(first, end, SeqCst, SeqCst) {
                 Ok(_) => return Some(first..end),
                 Err(now) => first = now,

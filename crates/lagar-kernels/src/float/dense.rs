@@ -67,7 +67,7 @@ impl Cpu {
             return;
         }
         let y = Disjoint::new(y);
-        self.pool().run(rows.div_ceil(TASK_ROWS), &|task| {
+        self.pool().run_alike(rows.div_ceil(TASK_ROWS), &|task| {
             let first = task * TASK_ROWS;
             self.isa().dispatch(Strip {
                 w,

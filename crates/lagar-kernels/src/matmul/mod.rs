@@ -205,7 +205,7 @@ impl Cpu {
                 (product.stages, output)
             })
             .collect();
-        self.pool().run(tasks.len(), &|index| {
+        self.pool().run_alike(tasks.len(), &|index| {
             let Some((product, task)) = tasks.get(index) else {
                 return;
             };

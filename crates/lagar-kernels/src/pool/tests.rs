@@ -9,10 +9,12 @@ fn rounds(n: usize) -> usize {
 
 fn check_every_task_runs_once(pool: &Pool, tasks: usize) {
     let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
-    pool.run(tasks, &|task| {
+    let count = |task: usize| {
         counts[task].fetch_add(1, Relaxed);
-    });
-    assert!(counts.iter().all(|count| count.load(Relaxed) == 1));
+    };
+    pool.run(tasks, &count);
+    pool.run_alike(tasks, &count);
+    assert!(counts.iter().all(|count| count.load(Relaxed) == 2));
 }
 
 #[test]
