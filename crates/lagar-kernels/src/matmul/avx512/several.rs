@@ -38,7 +38,7 @@ pub(super) trait Pairs: Copy {
     /// What [`Pairs::levels`] takes, of registers `first` and `first + 1` of the units whose codes lie from `codes` on, `unit_bytes` each.
     ///
     /// # Safety
-    /// The processor has AVX-512 VBMI; `codes` is what `Tile::unit` says of the first unit, which is not the last one if `APART`.
+    /// The processor has AVX-512 VBMI; `codes` is what `Tile::unit` says of the first unit. If `APART`, there is one more, or `unit_bytes` is 0.
     unsafe fn load(self, codes: *const u8, unit_bytes: usize, first: usize) -> [__m512i; 2];
 
     /// Levels, 4 of a row in each lane of 32 bits.
