@@ -61,8 +61,8 @@ thread_local! {
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// Held by the caller whose job runs.
-    entry: Mutex<()>,
+    /// Held by the caller whose job runs: callers' share.
+    entry: Mutex<Share>,
 }
 
 #[derive(Debug)]
@@ -71,8 +71,6 @@ struct Shared {
     job: UnsafeCell<Job>,
     /// The next task index to claim.
     next: AtomicUsize,
-    /// The caller's.
-    share: UnsafeCell<Share>,
     /// The first panic of the running job.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     stop: AtomicBool,
@@ -93,7 +91,8 @@ struct Job {
     alike: bool,
 }
 
-/// The share of tasks that a thread had in earlier jobs of tasks that are alike: where processors differ in speed, each claims as much as it has time for.
+/// The share of tasks that a thread had in earlier jobs of tasks that are alike: where processors differ in speed, each claims as much as
+/// it has time for.
 #[derive(Clone, Copy, Debug)]
 struct Share(f32);
 
@@ -150,7 +149,6 @@ impl Pool {
                 alike: false,
             }),
             next: AtomicUsize::new(0),
-            share: UnsafeCell::new(share),
             panic: Mutex::new(None),
             stop: AtomicBool::new(false),
             spin,
@@ -171,7 +169,7 @@ impl Pool {
         Self {
             shared,
             workers,
-            entry: Mutex::new(()),
+            entry: Mutex::new(share),
         }
     }
 
@@ -204,7 +202,7 @@ impl Pool {
             (0..tasks).for_each(function);
             return;
         }
-        let entry = lock(&self.entry);
+        let mut share = lock(&self.entry);
         // SAFETY: this only forgets the lifetime. `Shared::run` returns when no worker is inside
         // the job, and none joins after that, so the reference is not used beyond this call.
         let function: *const (dyn Fn(usize) + Sync) = unsafe {
@@ -219,8 +217,8 @@ impl Pool {
             alike,
         };
         // SAFETY: `entry` is held: no other job runs.
-        let panic = unsafe { self.shared.run(job) };
-        drop(entry);
+        let panic = unsafe { self.shared.run(job, &mut share) };
+        drop(share);
         if let Some(payload) = panic {
             resume_unwind(payload);
         }
@@ -260,11 +258,11 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// Runs a job together with the workers. Returns the payload of the first panic.
+    /// Runs a job together with the workers, as a caller with this share. Returns the payload of the first panic.
     ///
     /// # Safety
     /// No other job runs; the function is valid until this returns.
-    unsafe fn run(&self, job: Job) -> Option<Box<dyn Any + Send>> {
+    unsafe fn run(&self, job: Job, share: &mut Share) -> Option<Box<dyn Any + Send>> {
         // SAFETY: the state is closed and nobody is inside, as the last job left it.
         unsafe { *self.job.get() = job };
         self.next.store(0, SeqCst);
@@ -283,8 +281,7 @@ impl Shared {
                 (1..job.tasks).for_each(|_| self.wake.notify_one());
             }
         }
-        // SAFETY: only the caller of the one job that runs uses it.
-        self.claim(job, unsafe { &mut *self.share.get() });
+        self.claim(job, share);
         self.state.fetch_and(!OPEN, SeqCst);
         self.wait_until_empty();
         lock(&self.panic).take()
@@ -316,12 +313,11 @@ impl Shared {
     fn claim_some(&self, job: Job, share: Share) -> Option<Range<usize>> {
         let mut first = self.next.load(SeqCst);
         while first < job.tasks {
-            let end = first
-                + if job.alike {
-                    share.of(job.tasks - first)
-                } else {
-                    1
-                };
+            let several = match job.alike {
+                true => share.of(job.tasks - first),
+                false => 1,
+            };
+            let end = first + several;
             match self.next.compare_exchange_weak(first, end, SeqCst, SeqCst) {
                 Ok(_) => return Some(first..end),
                 Err(now) => first = now,

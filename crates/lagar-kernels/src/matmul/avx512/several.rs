@@ -13,52 +13,50 @@ use std::arch::x86_64::*;
 use lagar_codec::{Activations, BLOCK_COLS, ROW_UNIT, TILE_ROWS};
 
 use super::super::int8::Line;
-use super::super::lookup::Lookup;
 use super::super::stage::WindowStage;
 use super::super::tasks::Task;
 use super::super::tile::Factors;
-use super::units::{Source, Vbmi};
+use super::units::{Source, Steps, Vbmi, scaled};
 
 /// Rows that are put in order together: those of as many units as a step of look-ups takes at most.
 pub(in super::super) const ROWS: usize = 4 * ROW_UNIT;
 
 /// From codes to levels, two registers at a time.
-pub(super) trait Pairs: Copy {
-    /// The units whose rows so many registers hold together, 2 or 4.
-    const UNITS: usize;
-    /// Whether codes of a second unit are loaded for the second register.
-    const APART: bool;
-    /// The row that each lane of 32 bits of 4 registers is of.
-    const ORDER: [u8; ROWS];
-
-    /// # Safety
-    /// The processor has AVX-512 VBMI.
-    unsafe fn new(lookup: &Lookup) -> Self;
-
-    /// What [`Pairs::levels`] takes, of registers `first` and `first + 1` of the units whose codes lie from `codes` on, `unit_bytes` each.
+///
+/// With steps of one unit these are two units. Else they are two of a step's `N`, which lie in it as lanes of 8 bytes with `2 · N` rows each:
+/// two rows of every lane are in one register.
+pub(super) trait Pairs<const N: usize>: Steps<N> {
+    /// What [`Pairs::level`] takes, of registers `first` and `first + 1` of the units whose codes lie from `codes` on, `unit_bytes` each.
     ///
     /// # Safety
-    /// The processor has AVX-512 VBMI; `codes` is what `Tile::unit` says of the first unit. If `APART`, there is one more, or `unit_bytes` is 0.
+    /// The processor has AVX-512 VBMI; `codes` is what `Tile::unit` says of the first unit. With steps of one unit there is one more, or
+    /// `unit_bytes` is 0.
     unsafe fn load(self, codes: *const u8, unit_bytes: usize, first: usize) -> [__m512i; 2];
 
     /// Levels, 4 of a row in each lane of 32 bits.
     ///
     /// # Safety
     /// The processor has AVX-512 VBMI.
-    unsafe fn levels(self, loaded: [__m512i; 2]) -> [__m512i; 2];
+    unsafe fn level(self, loaded: __m512i) -> __m512i;
+}
 
-    /// Four registers in the order of rows, given that of [`Pairs::ORDER`].
-    ///
-    /// # Safety
-    /// The processor has AVX-512.
-    unsafe fn ascending(lanes: [__m512i; 4]) -> [__m512i; 4];
+/// The row that each lane of 32 bits of 4 registers is of, which [`Steps::ascending`] takes back: see [`Pairs`].
+const fn order(units: usize) -> [u8; ROWS] {
+    let mut order = [0; ROWS];
+    let mut i = 0;
+    while i < ROWS {
+        let (step, set, lane, row) = (i / (16 * units), i / 16 % units, i % 16 / 2, i % 2);
+        order[i] = (16 * units * step + 2 * units * lane + 2 * set + row) as u8;
+        i += 1;
+    }
+    order
 }
 
 /// See [`Several::products`](super::super::tile::Several::products).
 ///
 /// # Safety
 /// The processor has AVX-512 VBMI and VNNI.
-pub(super) unsafe fn products<S: Pairs>(
+pub(super) unsafe fn products<S: Pairs<N>, const N: usize>(
     stage: &WindowStage<'_>,
     x: &Activations,
     task: &Task,
@@ -67,10 +65,10 @@ pub(super) unsafe fn products<S: Pairs>(
     // SAFETY: the caller promises the processor.
     unsafe {
         match task.vectors.len() {
-            5 => all_groups::<S, 5>(stage, x, task, sums),
-            6 => all_groups::<S, 6>(stage, x, task, sums),
-            7 => all_groups::<S, 7>(stage, x, task, sums),
-            8 => all_groups::<S, 8>(stage, x, task, sums),
+            5 => all_groups::<S, N, 5>(stage, x, task, sums),
+            6 => all_groups::<S, N, 6>(stage, x, task, sums),
+            7 => all_groups::<S, N, 7>(stage, x, task, sums),
+            8 => all_groups::<S, N, 8>(stage, x, task, sums),
             n => unreachable!("{n} vectors"),
         }
     }
@@ -79,7 +77,7 @@ pub(super) unsafe fn products<S: Pairs>(
 /// # Safety
 /// As [`products`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn all_groups<S: Pairs, const T: usize>(
+unsafe fn all_groups<S: Pairs<N>, const N: usize, const T: usize>(
     stage: &WindowStage<'_>,
     x: &Activations,
     task: &Task,
@@ -92,7 +90,7 @@ unsafe fn all_groups<S: Pairs, const T: usize>(
     let (codes, scales) = (&mut codes.0[..padded], &mut scales.0[..padded]);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
-        let steps = S::new(stage.lookup());
+        let steps = S::new::<Vbmi>(stage.lookup());
         let offset = i32::from(super::offset::<Vbmi>(stage.lookup()));
         let mut keep = 0;
         for g in 0..x.groups() {
@@ -108,7 +106,7 @@ unsafe fn all_groups<S: Pairs, const T: usize>(
                     .wrapping_add(own.len() + task.rows().start + line);
                 _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
             }
-            reorder(S::ORDER, codes);
+            reorder(const { order(N) }, codes);
             super::scales(codes, scales);
             let by = Factors::new(x, g, task.vectors.clone(), scales);
             tile.check_units(&task.units);
@@ -116,9 +114,10 @@ unsafe fn all_groups<S: Pairs, const T: usize>(
             let source = Source::of(&tile, &task.units);
             let starts = std::array::from_fn(|t| -offset * by.x_sums[t]);
             let group = Group { starts, by };
-            for unit in (0..source.units).step_by(S::UNITS) {
-                for first in (0..S::UNITS).step_by(2) {
-                    pair::<S, T>(steps, source, &group, [unit, first], sums, keep);
+            let together = N.max(2);
+            for unit in (0..source.units).step_by(together) {
+                for first in (0..together).step_by(2) {
+                    pair::<S, N, T>(steps, source, &group, [unit, first], sums, keep);
                 }
             }
             keep = u16::MAX;
@@ -126,7 +125,7 @@ unsafe fn all_groups<S: Pairs, const T: usize>(
         if keep == 0 {
             sums.fill(0.0);
         }
-        ascending::<S>(sums, rows, padded);
+        ascending::<S, N>(sums, rows, padded);
     }
 }
 
@@ -153,7 +152,7 @@ unsafe fn reorder(order: [u8; ROWS], bytes: &mut [u8]) {
 /// # Safety
 /// The processor has AVX-512.
 #[target_feature(enable = "avx512f")]
-unsafe fn ascending<S: Pairs>(sums: &mut [f32], rows: usize, padded: usize) {
+unsafe fn ascending<S: Steps<N>, const N: usize>(sums: &mut [f32], rows: usize, padded: usize) {
     for t in 0..sums.len() / padded {
         for row in (0..rows).step_by(ROWS) {
             let from: &[f32; ROWS] = sums[t * padded + row..].first_chunk().expect("padded");
@@ -161,9 +160,12 @@ unsafe fn ascending<S: Pairs>(sums: &mut [f32], rows: usize, padded: usize) {
             // SAFETY: the caller promises the processor; both arrays have 64 values.
             unsafe {
                 let from: *const __m512i = from.as_ptr().cast();
-                let lanes = std::array::from_fn(|i| _mm512_loadu_si512(from.add(i)));
-                for (i, rows) in S::ascending(lanes).into_iter().enumerate() {
-                    _mm512_storeu_si512(sorted.as_mut_ptr().cast::<__m512i>().add(i), rows);
+                let to: *mut __m512i = sorted.as_mut_ptr().cast();
+                for step in (0..ROWS / ROW_UNIT).step_by(N) {
+                    let lanes = std::array::from_fn(|i| _mm512_loadu_si512(from.add(step + i)));
+                    for (i, rows) in S::ascending(lanes).into_iter().enumerate() {
+                        _mm512_storeu_si512(to.add(step + i), rows);
+                    }
                 }
             }
             // Not beyond what has been read: `padded` is not less than `rows`.
@@ -227,7 +229,7 @@ unsafe fn values(x: *const i8, stride: usize, t: usize) -> __m512i {
 /// # Safety
 /// The processor has AVX-512 VBMI and VNNI; the source has the unit, and what it is multiplied with and added to is checked.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn pair<S: Pairs, const T: usize>(
+unsafe fn pair<S: Pairs<N>, const N: usize, const T: usize>(
     steps: S,
     source: Source<'_>,
     group: &Group<'_, T>,
@@ -237,7 +239,7 @@ unsafe fn pair<S: Pairs, const T: usize>(
 ) {
     let Group { starts, by } = group;
     // The last of an odd number of units is multiplied twice, its second time for a row that is padding.
-    let alone = S::APART && unit + 1 == source.units;
+    let alone = N == 1 && unit + 1 == source.units;
     let unit_bytes = if alone { 0 } else { source.unit_bytes };
     let mut codes = source.first.wrapping_add(unit * source.unit_bytes);
     let last = codes.wrapping_add((source.blocks - 1) * source.block_bytes);
@@ -250,17 +252,18 @@ unsafe fn pair<S: Pairs, const T: usize>(
         for (dots, start) in dots.iter_mut().zip(starts) {
             *dots = [_mm512_set1_epi32(*start); 2];
         }
-        let mut next = steps.levels(steps.load(codes, unit_bytes, first));
+        let [a, b] = steps.load(codes, unit_bytes, first);
+        let mut next = [steps.level(a), steps.level(b)];
         codes = codes.wrapping_add(source.block_bytes).min(last);
         let mut loaded = steps.load(codes, unit_bytes, first);
         for _ in 0..source.blocks {
             let levels = next;
-            next = steps.levels(loaded);
+            next = [steps.level(loaded[0]), steps.level(loaded[1])];
             codes = codes.wrapping_add(source.block_bytes).min(last);
             loaded = steps.load(codes, unit_bytes, first);
             if first == 0 {
                 _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                if S::APART {
+                if N == 1 {
                     _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(unit_bytes).cast());
                 }
                 ahead = ahead.wrapping_add(source.block_bytes);
@@ -281,13 +284,12 @@ unsafe fn pair<S: Pairs, const T: usize>(
         }
         let row = (unit + first) * ROW_UNIT;
         for (t, dots) in dots.into_iter().enumerate() {
-            let x_scale = _mm512_set1_ps(by.x_scales[t]);
             for (i, dots) in dots.into_iter().enumerate() {
                 let row = row + i * ROW_UNIT;
                 let sums = sums.as_mut_ptr().add(t * by.scales.len() + row);
-                let scale = _mm512_mul_ps(_mm512_loadu_ps(by.scales.as_ptr().add(row)), x_scale);
                 let sum = _mm512_maskz_loadu_ps(keep, sums);
-                _mm512_storeu_ps(sums, _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, sum));
+                let scales = by.scales.as_ptr().add(row);
+                _mm512_storeu_ps(sums, scaled(dots, scales, by.x_scales[t], sum));
             }
         }
     }

@@ -475,9 +475,23 @@ pub(in super::super) unsafe fn accumulate(
     sums: *mut f32,
 ) {
     // SAFETY: the caller promises all of it.
+    unsafe { _mm512_storeu_ps(sums, scaled(dots, scales, x_scale, _mm512_loadu_ps(sums))) }
+}
+
+/// `fma(dots, scales · x_scale, sum)` of 16 rows.
+///
+/// # Safety
+/// The processor has AVX-512; there are 16 scales.
+#[inline(always)]
+pub(super) unsafe fn scaled(
+    dots: __m512i,
+    scales: *const f32,
+    x_scale: f32,
+    sum: __m512,
+) -> __m512 {
+    // SAFETY: the caller promises both.
     unsafe {
         let scale = _mm512_mul_ps(_mm512_loadu_ps(scales), _mm512_set1_ps(x_scale));
-        let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, _mm512_loadu_ps(sums));
-        _mm512_storeu_ps(sums, sum);
+        _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, sum)
     }
 }

@@ -14,7 +14,7 @@ use super::super::tasks::Task;
 use super::super::tile::{Factors, Tile, UNIT};
 use super::bw::decode::{Decode, Extract, Plain, Whole, four_times};
 use super::bw::straight::transposed;
-use super::several::{Pairs, ROWS, products};
+use super::several::{Pairs, products};
 use super::units::{Set, Source, Steps, Vbmi};
 
 /// An expression with the steps, one unit at a time, that fit a table.
@@ -72,10 +72,10 @@ pub(super) unsafe fn several(
     // SAFETY: the caller promises the processor.
     unsafe {
         match (lookup.depth, lookup.form) {
-            (2, Form::Split) => products::<Lanes<Halves, 2, 4>>(stage, x, task, sums),
-            (4, Form::Split) => products::<Lanes<Halves, 4, 2>>(stage, x, task, sums),
-            (4, Form::Nibble) => products::<Lanes<Small, 4, 2>>(stage, x, task, sums),
-            _ => with_steps!(lookup, Unsigned, |S| products::<S>(stage, x, task, sums)),
+            (2, Form::Split) => products::<Lanes<Halves, 2, 4>, 4>(stage, x, task, sums),
+            (4, Form::Split) => products::<Lanes<Halves, 4, 2>, 2>(stage, x, task, sums),
+            (4, Form::Nibble) => products::<Lanes<Small, 4, 2>, 2>(stage, x, task, sums),
+            _ => with_steps!(lookup, Unsigned, |S| products::<S, 1>(stage, x, task, sums)),
         }
     }
 }
@@ -382,27 +382,7 @@ impl<D: Decode, const K: usize, const N: usize> Steps<N> for Lanes<D, K, N> {
     }
 }
 
-impl<D: Decode, const K: usize, const N: usize> Pairs for Lanes<D, K, N> {
-    const UNITS: usize = N;
-    const APART: bool = false;
-    const ORDER: [u8; ROWS] = {
-        let mut order = [0; ROWS];
-        let mut i = 0;
-        while i < ROWS {
-            // Lane of 8 bytes `lane` holds `2 · N` rows, of which set `set` has two.
-            let (step, set, lane, row) = (i / (16 * N), i / 16 % N, i % 16 / 2, i % 2);
-            order[i] = (16 * N * step + 2 * N * lane + 2 * set + row) as u8;
-            i += 1;
-        }
-        order
-    };
-
-    #[inline(always)]
-    unsafe fn new(lookup: &Lookup) -> Self {
-        // SAFETY: the caller promises AVX-512 VBMI.
-        unsafe { <Self as Steps<N>>::new::<Vbmi>(lookup) }
-    }
-
+impl<D: Decode, const K: usize, const N: usize> Pairs<N> for Lanes<D, K, N> {
     #[inline(always)]
     unsafe fn load(self, codes: *const u8, _: usize, first: usize) -> [__m512i; 2] {
         // SAFETY: the caller promises AVX-512 VBMI and what `Tile::unit` says.
@@ -410,41 +390,13 @@ impl<D: Decode, const K: usize, const N: usize> Pairs for Lanes<D, K, N> {
     }
 
     #[inline(always)]
-    unsafe fn levels(self, [a, b]: [__m512i; 2]) -> [__m512i; 2] {
+    unsafe fn level(self, windows: __m512i) -> __m512i {
         // SAFETY: the caller promises AVX-512 VBMI.
-        unsafe { [self.table.levels(a), self.table.levels(b)] }
-    }
-
-    #[inline(always)]
-    unsafe fn ascending(lanes: [__m512i; 4]) -> [__m512i; 4] {
-        let mut rows = lanes;
-        for step in rows.as_chunks_mut::<N>().0 {
-            // SAFETY: the caller promises AVX-512.
-            *step = unsafe { <Self as Steps<N>>::ascending(*step) };
-        }
-        rows
+        unsafe { self.table.levels(windows) }
     }
 }
 
-impl<D: Decode> Pairs for Whole<Shifts, D> {
-    const UNITS: usize = 2;
-    const APART: bool = true;
-    const ORDER: [u8; ROWS] = {
-        let mut order = [0; ROWS];
-        let mut i = 0;
-        while i < ROWS {
-            order[i] = i as u8;
-            i += 1;
-        }
-        order
-    };
-
-    #[inline(always)]
-    unsafe fn new(lookup: &Lookup) -> Self {
-        // SAFETY: the caller promises AVX-512 VBMI.
-        unsafe { <Self as Steps<1>>::new::<Vbmi>(lookup) }
-    }
-
+impl<D: Decode> Pairs<1> for Whole<Shifts, D> {
     #[inline(always)]
     unsafe fn load(self, codes: *const u8, unit_bytes: usize, _: usize) -> [__m512i; 2] {
         // SAFETY: the caller promises AVX-512 VBMI and what `Tile::unit` says.
@@ -457,13 +409,8 @@ impl<D: Decode> Pairs for Whole<Shifts, D> {
     }
 
     #[inline(always)]
-    unsafe fn levels(self, [a, b]: [__m512i; 2]) -> [__m512i; 2] {
+    unsafe fn level(self, windows: __m512i) -> __m512i {
         // SAFETY: the caller promises AVX-512 VBMI.
-        unsafe { [self.table.levels(a), self.table.levels(b)] }
-    }
-
-    #[inline(always)]
-    unsafe fn ascending(lanes: [__m512i; 4]) -> [__m512i; 4] {
-        lanes
+        unsafe { self.table.levels(windows) }
     }
 }
