@@ -8,6 +8,7 @@
 
 mod decode;
 mod pairs;
+mod quads;
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -64,7 +65,7 @@ macro_rules! with_halves {
     };
 }
 
-/// How many of some units go through [`Pairs`].
+/// How many of some units go through [`Pairs`] or [`quads`].
 fn paired(lookup: &Lookup, units: usize) -> usize {
     match (lookup.form, lookup.depth) {
         (Form::Split, 2 | 4) => units / 2 * 2,
@@ -153,6 +154,10 @@ unsafe fn dot<const VNNI: bool>(
     unsafe {
         match (pairs.is_empty(), tile.lookup.depth) {
             (true, _) => {}
+            (false, 2) if tile.blocks().is_multiple_of(quads::BLOCKS) => match VNNI {
+                true => quads_vnni(tile, pairs, by, first),
+                false => quads_avx2(tile, pairs, by, first),
+            },
             (false, 2) => dot_with::<Pairs<2>, 4, VNNI>(tile, pairs, by, first),
             (false, _) => dot_with::<Pairs<4>, 4, VNNI>(tile, pairs, by, first),
         }
@@ -160,6 +165,22 @@ unsafe fn dot<const VNNI: bool>(
             with_halves!(tile.lookup, dot_with<VNNI>(tile, rest, &after, last));
         }
     }
+}
+
+/// # Safety
+/// As [`quads::dot`].
+#[target_feature(enable = "avx2,fma")]
+unsafe fn quads_avx2(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>, sums: &mut [f32]) {
+    // SAFETY: the caller promises all of it.
+    unsafe { quads::dot::<false>(tile, units, by, sums) }
+}
+
+/// # Safety
+/// As [`quads::dot`], with AVX-VNNI.
+#[target_feature(enable = "avx2,fma,avxvnni")]
+unsafe fn quads_vnni(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>, sums: &mut [f32]) {
+    // SAFETY: the caller promises all of it.
+    unsafe { quads::dot::<true>(tile, units, by, sums) }
 }
 
 /// Dot products of all units of a range, which is a whole number of steps.
@@ -416,12 +437,24 @@ unsafe fn multiply_vectors<const T: usize, const SIGNED: bool, const VNNI: bool>
 unsafe fn scales(codes: &[u8], out: &mut [f32]) {
     assert_eq!(codes.len(), out.len());
     let codes = codes.as_chunks::<8>().0.iter();
-    for (codes, out) in codes.zip(out.as_chunks_mut::<8>().0) {
-        // SAFETY: 8 codes are read and 8 values written; every code is an index of `SCALES`.
-        unsafe {
+    // SAFETY: the loads and stores are of whole arrays: 16 steps, 8 codes, 8 values.
+    unsafe {
+        let steps = super::portable::SCALES.as_ptr();
+        let (first, second) = (_mm256_loadu_ps(steps), _mm256_loadu_ps(steps.add(8)));
+        for (codes, out) in codes.zip(out.as_chunks_mut::<8>().0) {
             let codes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(codes.as_ptr().cast()));
-            let values = _mm256_i32gather_ps::<4>(super::portable::SCALES.as_ptr(), codes);
-            _mm256_storeu_ps(out.as_mut_ptr(), values);
+            let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes));
+            let step = _mm256_blendv_ps(
+                _mm256_permutevar8x32_ps(first, codes),
+                _mm256_permutevar8x32_ps(second, codes),
+                upper,
+            );
+            let octaves = _mm256_slli_epi32::<23>(_mm256_srli_epi32::<4>(codes));
+            // Steps lie in (1/2, 1] and octaves go down to 2⁻¹⁵, so exponents stay positive.
+            let value = _mm256_sub_epi32(_mm256_castps_si256(step), octaves);
+            let none = _mm256_cmpeq_epi32(codes, _mm256_set1_epi32(255));
+            let value = _mm256_castsi256_ps(_mm256_andnot_si256(none, value));
+            _mm256_storeu_ps(out.as_mut_ptr(), value);
         }
     }
 }

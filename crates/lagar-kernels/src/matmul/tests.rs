@@ -266,30 +266,31 @@ fn extreme_levels_meet_extreme_activations_without_saturation() {
         a_sign_bit: 7,
         b_sign_bit: 3,
     };
-    for level in [-63, 63] {
-        extreme(Table::from_split(4, split).unwrap(), level, &cpus);
+    for (depth, level) in [(2, -63), (2, 63), (4, -63), (4, 63)] {
+        extreme(Table::from_split(depth, split).unwrap(), level, &cpus);
     }
 }
 
-/// A stage whose levels are all `level` against activations of ±127.
+/// A stage whose levels are all `level` against activations of ±127, and against some of which 8 products by 63 just fit into 16 bits and
+/// just do not.
 fn extreme(table: Table, level: i32, cpus: &[Cpu]) {
     let mut random = Random(2);
     let depth = table.depth();
     let mut owned = Owned::with_depths(&mut random, 48, 128, &[depth], table);
     let end = owned.codes.len() - CODES_PADDING;
     owned.codes[1..end].fill(if level < 0 { 255 } else { 0 });
-    for sign in [-127, 127] {
+    for x in [-127, -66, -65, 65, 66, 127] {
         for n in [1, 4, 5] {
             let mut q = Activations::new(n, 128);
-            q.q.fill(sign);
+            q.q.fill(x);
             q.scale.fill(1.0);
-            q.sum.fill(128 * i32::from(sign));
+            q.sum.fill(128 * i32::from(x));
             let mut expected = vec![0.0; n * 48];
             reference::matmul_int8(&owned.reference(), &q, &mut expected, false);
             for cpu in cpus {
                 let mut y = vec![0.0; n * 48];
                 cpu.window_matmul_int8(&owned.stage(), &q, &mut y, false);
-                let what = format!("{n} at {level} · {sign}");
+                let what = format!("depth {depth}, {n} at {level} · {x}");
                 same(&y, &expected, &format!("{what} on {}", cpu.isa()));
             }
         }
