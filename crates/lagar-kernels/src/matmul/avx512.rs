@@ -3,6 +3,7 @@
 //! They share the loop of products ([`units`]) and differ in how they come from codes to levels.
 
 mod bw;
+mod quads;
 mod several;
 mod units;
 mod vbmi;
@@ -30,8 +31,13 @@ pub(super) const OPS: Ops = Ops {
 
 /// With VBMI and VNNI. Where look-ups are quick, doing them twice is still quicker than decoding first.
 pub(super) const SEVERAL: Several = Several {
-    most: |lookup| match lookup.depth {
-        2 | 4 | 8 => 16,
+    least: |lookup| match (lookup.depth, lookup.form) {
+        (2, Form::Split) => 3,
+        _ => OPS_BW.few + 1,
+    },
+    most: |lookup| match (lookup.depth, lookup.form) {
+        (2, Form::Split) => 32,
+        (2 | 4 | 8, _) => 16,
         _ => 8,
     },
     at_once: 8,

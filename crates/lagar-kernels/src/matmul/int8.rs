@@ -79,8 +79,8 @@ impl Int8Task<'_> {
         } = self;
         let vectors = task.vectors.clone();
         let several = ops.several.filter(|several| {
-            let most = (several.most)(stage.lookup());
-            (ops.few + 1..=most).contains(&vectors.len())
+            let lookup = stage.lookup();
+            ((several.least)(lookup)..=(several.most)(lookup)).contains(&vectors.len())
         });
         // Parts of one size, as far as may be.
         let size = several.map_or(vectors.len(), |several| {
@@ -93,7 +93,7 @@ impl Int8Task<'_> {
                 ..task.clone()
             };
             let sums = match several {
-                Some(several) if task.vectors.len() > ops.few => {
+                Some(several) if task.vectors.len() >= (several.least)(stage.lookup()) => {
                     let (n, rows) = (task.vectors.len(), task.rows().len());
                     let room = rows.next_multiple_of(several.rows);
                     let (sums, _) = self.scratch.room(n * room, 0);

@@ -300,7 +300,7 @@ fn extreme(table: Table, level: i32, cpus: &[Cpu]) {
 #[test]
 fn threads_and_batches_do_not_change_a_bit() {
     let mut random = Random(3);
-    for (rows, n) in [(100, 1), (700, 1), (1000, 7), (300, 150)] {
+    for (rows, n) in [(100, 1), (700, 1), (1000, 7), (300, 27), (300, 150)] {
         let table = random.table(2, 1);
         let owned = Owned::new(&mut random, rows, 260, table);
         let x = random.floats(n * 260);

@@ -181,10 +181,12 @@ impl Product<'_> {
     }
 }
 
-/// Products with more vectors than [`Ops::few`], up to `most`, as codes are decoded.
+/// Products with a few vectors more as codes are decoded.
 #[derive(Clone, Copy)]
 pub(super) struct Several {
-    /// The most vectors with which this is faster than decoding the tile first; more than `at_once` are taken in parts.
+    /// The fewest vectors with which this is faster than [`Ops::dot`].
+    pub(super) least: fn(&Lookup) -> usize,
+    /// The most with which it is faster than decoding the tile first; more than `at_once` are taken in parts.
     pub(super) most: fn(&Lookup) -> usize,
     /// The most vectors at a time.
     pub(super) at_once: usize,

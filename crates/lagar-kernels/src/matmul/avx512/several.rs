@@ -1,8 +1,8 @@
-//! Products with 5 to 8 vectors as codes are decoded, with VBMI.
+//! Products with 3 to 8 vectors as codes are decoded, with VBMI.
 //!
 //! So many sums leave registers for no more than two of levels. And a processor does not look ahead from one block's products to the next
 //! one's look-ups: levels are looked up here while those of the block before are multiplied, and what they are looked up by is loaded
-//! one block earlier still.
+//! one block earlier still; so are the first blocks of the next rows.
 //!
 //! Sums stay in the order in which look-ups bring rows, from the first group of a tile row to the last: it is scales that are put in that
 //! order, and in the end the sums in that of rows.
@@ -10,9 +10,10 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use lagar_codec::{Activations, BLOCK_COLS, ROW_UNIT, TILE_ROWS};
+use lagar_codec::{Activations, BLOCK_COLS, GROUP, ROW_UNIT, TILE_ROWS};
 
 use super::super::int8::Line;
+use super::super::lookup::Lookup;
 use super::super::stage::WindowStage;
 use super::super::tasks::Task;
 use super::super::tile::Factors;
@@ -21,17 +22,67 @@ use super::units::{Source, Steps, Vbmi, scaled};
 /// Rows that are put in order together: those of as many units as a step of look-ups takes at most.
 pub(in super::super) const ROWS: usize = 4 * ROW_UNIT;
 
-/// From codes to levels, two registers at a time.
+/// The most vectors.
+pub(super) const VECTORS: usize = 8;
+
+/// Each vector's values of a group, as [`Pairs::arrange`] leaves them.
+pub(super) type Values = [Line<[i8; GROUP]>; VECTORS];
+
+/// Dot products of 32 rows, a pair of registers of sums for each vector.
+pub(super) trait Pairs: Copy {
+    /// Units whose rows are in the same pairs, one for every two; a multiple of 2.
+    const UNITS: usize;
+    /// The row that each lane of 4 registers is of, which [`Pairs::ascending`] takes back.
+    const ORDER: [u8; ROWS];
+    /// What is there of a pair before its first products.
+    type Begun: Copy;
+
+    /// # Safety
+    /// The processor has AVX-512.
+    unsafe fn new(lookup: &Lookup) -> Self;
+
+    /// Puts values of a tile of so many blocks in an order of its own, if it has one.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 VBMI.
+    unsafe fn arrange(by: &Factors<'_>, blocks: usize, values: &mut Values);
+
+    /// Begins with a pair.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 VBMI; the source has the pair.
+    unsafe fn begin(self, source: &Source<'_>, pair: usize) -> Self::Begun;
+
+    /// Dot products of a pair that has begun. Begins with the next one, so that its products do not wait.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 VBMI and VNNI; the source has both pairs, and as many blocks as the group has values.
+    unsafe fn dots<const T: usize>(
+        self,
+        source: &Source<'_>,
+        group: &Group<'_, T>,
+        pair: usize,
+        next: usize,
+        begun: &mut Self::Begun,
+    ) -> [[__m512i; 2]; T];
+
+    /// Lanes of 32 bits of 4 registers in the order of rows.
+    ///
+    /// # Safety
+    /// The processor has AVX-512.
+    unsafe fn ascending(lanes: [__m512i; 4]) -> [__m512i; 4];
+}
+
+/// From codes to the levels of two units.
 ///
-/// With steps of one unit these are two units. Else they are two of a step's `N`, which lie in it as lanes of 8 bytes with `2 · N` rows each:
-/// two rows of every lane are in one register.
-pub(super) trait Pairs<const N: usize>: Steps<N> {
-    /// What [`Pairs::level`] takes, of registers `first` and `first + 1` of the units whose codes lie from `codes` on, `unit_bytes` each.
+/// With steps of two units, codes are lanes of 8 bytes with 4 rows each: two rows of every lane are in one register.
+pub(super) trait Levels<const N: usize>: Steps<N> {
+    /// What [`Levels::level`] takes, of two units whose codes lie from `codes` on, `unit_bytes` each.
     ///
     /// # Safety
     /// The processor has AVX-512 VBMI; `codes` is what `Tile::unit` says of the first unit. With steps of one unit there is one more, or
     /// `unit_bytes` is 0.
-    unsafe fn load(self, codes: *const u8, unit_bytes: usize, first: usize) -> [__m512i; 2];
+    unsafe fn load(self, codes: *const u8, unit_bytes: usize) -> [__m512i; 2];
 
     /// Levels, 4 of a row in each lane of 32 bits.
     ///
@@ -40,23 +91,129 @@ pub(super) trait Pairs<const N: usize>: Steps<N> {
     unsafe fn level(self, loaded: __m512i) -> __m512i;
 }
 
-/// The row that each lane of 32 bits of 4 registers is of, which [`Steps::ascending`] takes back: see [`Pairs`].
-const fn order(units: usize) -> [u8; ROWS] {
-    let mut order = [0; ROWS];
-    let mut i = 0;
-    while i < ROWS {
-        let (step, set, lane, row) = (i / (16 * units), i / 16 % units, i % 16 / 2, i % 2);
-        order[i] = (16 * units * step + 2 * units * lane + 2 * set + row) as u8;
-        i += 1;
-    }
-    order
+/// Block by block, two units at a time; steps are of one or both.
+#[derive(Clone, Copy)]
+pub(super) struct Blocks<S, const N: usize>(S);
+
+/// Two blocks of a pair: the first one's levels, and what the second one's are looked up by, loaded from `codes` on.
+#[derive(Clone, Copy)]
+pub(super) struct TwoBlocks {
+    levels: [__m512i; 2],
+    loaded: [__m512i; 2],
+    codes: *const u8,
 }
 
-/// See [`Several::products`](super::super::tile::Several::products).
+impl<S: Levels<N>, const N: usize> Blocks<S, N> {
+    /// Where the codes of a pair begin, and bytes from those of its first unit to those of its second. The last of an odd number of units is
+    /// multiplied twice, its second time for rows that are padding.
+    #[inline(always)]
+    fn place(source: &Source<'_>, pair: usize) -> (*const u8, usize) {
+        let codes = source.first.wrapping_add(2 * pair * source.unit_bytes);
+        let alone = N == 1 && 2 * pair + 1 == source.units;
+        (codes, if alone { 0 } else { source.unit_bytes })
+    }
+}
+
+impl<S: Levels<N>, const N: usize> Pairs for Blocks<S, N> {
+    const UNITS: usize = 2;
+
+    const ORDER: [u8; ROWS] = {
+        let mut order = [0; ROWS];
+        let mut i = 0;
+        while i < ROWS {
+            let (step, set, lane, row) = (i / (16 * N), i / 16 % N, i % 16 / 2, i % 2);
+            order[i] = (16 * N * step + 2 * N * lane + 2 * set + row) as u8;
+            i += 1;
+        }
+        order
+    };
+
+    type Begun = TwoBlocks;
+
+    #[inline(always)]
+    unsafe fn new(lookup: &Lookup) -> Self {
+        // SAFETY: the caller promises AVX-512.
+        Self(unsafe { S::new::<Vbmi>(lookup) })
+    }
+
+    #[inline(always)]
+    unsafe fn arrange(_: &Factors<'_>, _: usize, _: &mut Values) {}
+
+    #[inline(always)]
+    unsafe fn begin(self, source: &Source<'_>, pair: usize) -> TwoBlocks {
+        let (codes, unit_bytes) = Self::place(source, pair);
+        let second = source.block_bytes * usize::from(source.blocks > 1);
+        // SAFETY: the caller promises all of it; instead of a second block that does not exist the first one is loaded.
+        unsafe {
+            let [a, b] = self.0.load(codes, unit_bytes);
+            let codes = codes.wrapping_add(second);
+            TwoBlocks {
+                levels: [self.0.level(a), self.0.level(b)],
+                loaded: self.0.load(codes, unit_bytes),
+                codes,
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dots<const T: usize>(
+        self,
+        source: &Source<'_>,
+        group: &Group<'_, T>,
+        pair: usize,
+        next: usize,
+        begun: &mut TwoBlocks,
+    ) -> [[__m512i; 2]; T] {
+        let (Self(steps), by) = (self, &group.by);
+        let (first, mut unit_bytes) = Self::place(source, pair);
+        let last = first.wrapping_add((source.blocks - 1) * source.block_bytes);
+        let (next_codes, next_unit_bytes) = Self::place(source, next);
+        // The same units of the next tile: the loop passes over the others, and comes to what follows only after they have had theirs.
+        let mut ahead = last.wrapping_add(source.block_bytes);
+        let mut x = by.x.as_ptr();
+        // SAFETY: the caller promises all of it.
+        unsafe {
+            let mut dots = group.starts();
+            for _ in 0..source.blocks {
+                let levels = begun.levels;
+                begun.levels = [steps.level(begun.loaded[0]), steps.level(begun.loaded[1])];
+                if begun.codes == last {
+                    (begun.codes, unit_bytes) = (next_codes, next_unit_bytes);
+                } else {
+                    begun.codes = begun.codes.wrapping_add(source.block_bytes);
+                }
+                begun.loaded = steps.load(begun.codes, unit_bytes);
+                ask(ahead);
+                if N == 1 {
+                    ask(ahead.wrapping_add(source.unit_bytes));
+                }
+                ahead = ahead.wrapping_add(source.block_bytes);
+                multiply(&mut dots, levels, x, by.stride);
+                x = x.add(BLOCK_COLS);
+            }
+            if source.blocks == 1 {
+                *begun = self.begin(source, next);
+            }
+            dots
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn ascending(lanes: [__m512i; 4]) -> [__m512i; 4] {
+        let mut rows = lanes;
+        for rows in rows.as_chunks_mut::<N>().0 {
+            // SAFETY: the caller promises AVX-512.
+            *rows = unsafe { S::ascending(*rows) };
+        }
+        rows
+    }
+}
+
+/// [`products`] with 3 or 4 vectors too.
 ///
 /// # Safety
 /// The processor has AVX-512 VBMI and VNNI.
-pub(super) unsafe fn products<S: Pairs<N>, const N: usize>(
+pub(super) unsafe fn from_three<P: Pairs>(
     stage: &WindowStage<'_>,
     x: &Activations,
     task: &Task,
@@ -65,10 +222,30 @@ pub(super) unsafe fn products<S: Pairs<N>, const N: usize>(
     // SAFETY: the caller promises the processor.
     unsafe {
         match task.vectors.len() {
-            5 => all_groups::<S, N, 5>(stage, x, task, sums),
-            6 => all_groups::<S, N, 6>(stage, x, task, sums),
-            7 => all_groups::<S, N, 7>(stage, x, task, sums),
-            8 => all_groups::<S, N, 8>(stage, x, task, sums),
+            3 => all_groups::<P, 3>(stage, x, task, sums),
+            4 => all_groups::<P, 4>(stage, x, task, sums),
+            _ => products::<P>(stage, x, task, sums),
+        }
+    }
+}
+
+/// See [`Several::products`](super::super::tile::Several::products); 5 to 8 vectors.
+///
+/// # Safety
+/// The processor has AVX-512 VBMI and VNNI.
+pub(super) unsafe fn products<P: Pairs>(
+    stage: &WindowStage<'_>,
+    x: &Activations,
+    task: &Task,
+    sums: &mut [f32],
+) {
+    // SAFETY: the caller promises the processor.
+    unsafe {
+        match task.vectors.len() {
+            5 => all_groups::<P, 5>(stage, x, task, sums),
+            6 => all_groups::<P, 6>(stage, x, task, sums),
+            7 => all_groups::<P, 7>(stage, x, task, sums),
+            8 => all_groups::<P, 8>(stage, x, task, sums),
             n => unreachable!("{n} vectors"),
         }
     }
@@ -77,7 +254,7 @@ pub(super) unsafe fn products<S: Pairs<N>, const N: usize>(
 /// # Safety
 /// As [`products`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn all_groups<S: Pairs<N>, const N: usize, const T: usize>(
+unsafe fn all_groups<P: Pairs, const T: usize>(
     stage: &WindowStage<'_>,
     x: &Activations,
     task: &Task,
@@ -88,9 +265,10 @@ unsafe fn all_groups<S: Pairs<N>, const N: usize, const T: usize>(
     let padded = rows.next_multiple_of(ROWS);
     let (mut codes, mut scales) = (Line([0; TILE_ROWS]), Line([0.0; TILE_ROWS]));
     let (codes, scales) = (&mut codes.0[..padded], &mut scales.0[..padded]);
+    let mut values = [Line([0; GROUP]); VECTORS];
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
-        let steps = S::new::<Vbmi>(stage.lookup());
+        let pairs = P::new(stage.lookup());
         let offset = i32::from(super::offset::<Vbmi>(stage.lookup()));
         let mut keep = 0;
         for g in 0..x.groups() {
@@ -106,26 +284,38 @@ unsafe fn all_groups<S: Pairs<N>, const N: usize, const T: usize>(
                     .wrapping_add(own.len() + task.rows().start + line);
                 _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
             }
-            reorder(const { order(N) }, codes);
+            reorder(P::ORDER, codes);
             super::scales(codes, scales);
             let by = Factors::new(x, g, task.vectors.clone(), scales);
             tile.check_units(&task.units);
             by.check(T, tile.blocks(), padded / ROW_UNIT, sums);
             let source = Source::of(&tile, &task.units);
+            P::arrange(&by, tile.blocks(), &mut values);
             let starts = std::array::from_fn(|t| -offset * by.x_sums[t]);
-            let group = Group { starts, by };
-            let together = N.max(2);
-            for unit in (0..source.units).step_by(together) {
-                for first in (0..together).step_by(2) {
-                    pair::<S, N, T>(steps, source, &group, [unit, first], sums, keep);
-                }
+            let group = Group {
+                starts,
+                by,
+                values: &values,
+            };
+            let count = source.units.div_ceil(P::UNITS) * P::UNITS / 2;
+            let mut begun = pairs.begin(&source, 0);
+            for pair in 0..count {
+                add::<P, T>(
+                    pairs,
+                    &source,
+                    &group,
+                    [pair, count],
+                    &mut begun,
+                    sums,
+                    keep,
+                );
             }
             keep = u16::MAX;
         }
         if keep == 0 {
             sums.fill(0.0);
         }
-        ascending::<S, N>(sums, rows, padded);
+        ascending::<P>(sums, rows, padded);
     }
 }
 
@@ -152,7 +342,7 @@ unsafe fn reorder(order: [u8; ROWS], bytes: &mut [u8]) {
 /// # Safety
 /// The processor has AVX-512.
 #[target_feature(enable = "avx512f")]
-unsafe fn ascending<S: Steps<N>, const N: usize>(sums: &mut [f32], rows: usize, padded: usize) {
+unsafe fn ascending<P: Pairs>(sums: &mut [f32], rows: usize, padded: usize) {
     for t in 0..sums.len() / padded {
         for row in (0..rows).step_by(ROWS) {
             let from: &[f32; ROWS] = sums[t * padded + row..].first_chunk().expect("padded");
@@ -161,11 +351,9 @@ unsafe fn ascending<S: Steps<N>, const N: usize>(sums: &mut [f32], rows: usize, 
             unsafe {
                 let from: *const __m512i = from.as_ptr().cast();
                 let to: *mut __m512i = sorted.as_mut_ptr().cast();
-                for step in (0..ROWS / ROW_UNIT).step_by(N) {
-                    let lanes = std::array::from_fn(|i| _mm512_loadu_si512(from.add(step + i)));
-                    for (i, rows) in S::ascending(lanes).into_iter().enumerate() {
-                        _mm512_storeu_si512(to.add(step + i), rows);
-                    }
+                let lanes = std::array::from_fn(|i| _mm512_loadu_si512(from.add(i)));
+                for (i, rows) in P::ascending(lanes).into_iter().enumerate() {
+                    _mm512_storeu_si512(to.add(i), rows);
                 }
             }
             // Not beyond what has been read: `padded` is not less than `rows`.
@@ -176,11 +364,68 @@ unsafe fn ascending<S: Steps<N>, const N: usize>(sums: &mut [f32], rows: usize, 
 }
 
 /// What the pairs of a tile are multiplied with.
-struct Group<'a, const T: usize> {
+pub(super) struct Group<'a, const T: usize> {
     /// Where dot products begin, so that what levels are raised by is taken off.
     starts: [i32; T],
     /// Scales in the order of sums.
     by: Factors<'a>,
+    /// In an order of the pairs' own.
+    pub(super) values: &'a Values,
+}
+
+impl<const T: usize> Group<'_, T> {
+    /// # Safety
+    /// The processor has AVX-512.
+    #[inline(always)]
+    pub(super) unsafe fn starts(&self) -> [[__m512i; 2]; T] {
+        // SAFETY: the caller promises AVX-512.
+        unsafe {
+            let mut dots = [[_mm512_setzero_si512(); 2]; T];
+            for (dots, start) in dots.iter_mut().zip(self.starts) {
+                *dots = [_mm512_set1_epi32(start); 2];
+            }
+            dots
+        }
+    }
+}
+
+/// Asks for a line of codes.
+///
+/// # Safety
+/// The processor is an x86-64; the address may be any.
+#[inline(always)]
+pub(super) unsafe fn ask(codes: *const u8) {
+    // SAFETY: see above.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(codes.cast()) };
+}
+
+/// Adds the products of two registers of levels with 4 values of each vector, the first one's at `x`.
+///
+/// # Safety
+/// The processor has AVX-512 VNNI; the values are readable.
+#[target_feature(enable = "avx512f,avx512vnni")]
+#[inline]
+pub(super) unsafe fn multiply<const T: usize>(
+    dots: &mut [[__m512i; 2]; T],
+    levels: [__m512i; 2],
+    x: *const i8,
+    stride: usize,
+) {
+    macro_rules! multiply {
+        ($($t:literal)*) => {$(
+            if $t < T {
+                // SAFETY: the caller promises all of it.
+                unsafe {
+                    let values = values(x, stride, $t);
+                    for (dots, levels) in dots[$t].iter_mut().zip(levels) {
+                        *dots = _mm512_dpbusd_epi32(*dots, levels, values);
+                    }
+                }
+            }
+        )*};
+    }
+    // Not a loop, which would not be unrolled.
+    multiply!(0 1 2 3 4 5 6 7);
 }
 
 /// The 4 bytes at `x` and a distance in all lanes.
@@ -223,69 +468,29 @@ unsafe fn values(x: *const i8, stride: usize, t: usize) -> __m512i {
     }
 }
 
-/// Adds the scaled products of registers `first` and `first + 1` of the units from `unit` on to the sums, or sets these if `keep` is 0 (else
-/// it is all ones).
+/// Adds the scaled products of pair `pair` of `count` to the sums, or sets these if `keep` is 0 (else it is all ones).
 ///
 /// # Safety
-/// The processor has AVX-512 VBMI and VNNI; the source has the unit, and what it is multiplied with and added to is checked.
+/// As [`Pairs::dots`]; what products are added to is checked.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn pair<S: Pairs<N>, const N: usize, const T: usize>(
-    steps: S,
-    source: Source<'_>,
+#[inline]
+unsafe fn add<P: Pairs, const T: usize>(
+    pairs: P,
+    source: &Source<'_>,
     group: &Group<'_, T>,
-    [unit, first]: [usize; 2],
+    [pair, count]: [usize; 2],
+    begun: &mut P::Begun,
     sums: &mut [f32],
     keep: u16,
 ) {
-    let Group { starts, by } = group;
-    // The last of an odd number of units is multiplied twice, its second time for a row that is padding.
-    let alone = N == 1 && unit + 1 == source.units;
-    let unit_bytes = if alone { 0 } else { source.unit_bytes };
-    let mut codes = source.first.wrapping_add(unit * source.unit_bytes);
-    let last = codes.wrapping_add((source.blocks - 1) * source.block_bytes);
-    // The same units of the next tile: the loop passes over the others, and comes to what follows only after they have had theirs.
-    let mut ahead = codes.wrapping_add(source.blocks * source.block_bytes);
-    let mut x = by.x.as_ptr();
-    // SAFETY: the caller promises all of it; instead of blocks that do not exist the last one is loaded.
+    let by = &group.by;
+    // SAFETY: the caller promises all of it.
     unsafe {
-        let mut dots = [[_mm512_setzero_si512(); 2]; T];
-        for (dots, start) in dots.iter_mut().zip(starts) {
-            *dots = [_mm512_set1_epi32(*start); 2];
-        }
-        let [a, b] = steps.load(codes, unit_bytes, first);
-        let mut next = [steps.level(a), steps.level(b)];
-        codes = codes.wrapping_add(source.block_bytes).min(last);
-        let mut loaded = steps.load(codes, unit_bytes, first);
-        for _ in 0..source.blocks {
-            let levels = next;
-            next = [steps.level(loaded[0]), steps.level(loaded[1])];
-            codes = codes.wrapping_add(source.block_bytes).min(last);
-            loaded = steps.load(codes, unit_bytes, first);
-            if first == 0 {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                if N == 1 {
-                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(unit_bytes).cast());
-                }
-                ahead = ahead.wrapping_add(source.block_bytes);
-            }
-            macro_rules! multiply {
-                ($($t:literal)*) => {$(
-                    if $t < T {
-                        let values = values(x, by.stride, $t);
-                        for (dots, levels) in dots[$t].iter_mut().zip(levels) {
-                            *dots = _mm512_dpbusd_epi32(*dots, levels, values);
-                        }
-                    }
-                )*};
-            }
-            // Not a loop, which would not be unrolled.
-            multiply!(0 1 2 3 4 5 6 7);
-            x = x.add(BLOCK_COLS);
-        }
-        let row = (unit + first) * ROW_UNIT;
+        let next = (pair + 1).min(count - 1);
+        let dots = pairs.dots(source, group, pair, next, begun);
         for (t, dots) in dots.into_iter().enumerate() {
             for (i, dots) in dots.into_iter().enumerate() {
-                let row = row + i * ROW_UNIT;
+                let row = (2 * pair + i) * ROW_UNIT;
                 let sums = sums.as_mut_ptr().add(t * by.scales.len() + row);
                 let sum = _mm512_maskz_loadu_ps(keep, sums);
                 let scales = by.scales.as_ptr().add(row);

@@ -14,7 +14,8 @@ use super::super::tasks::Task;
 use super::super::tile::{Factors, Tile, UNIT};
 use super::bw::decode::{Decode, Extract, Plain, Whole, four_times};
 use super::bw::straight::transposed;
-use super::several::{Pairs, products};
+use super::quads::Quads;
+use super::several::{Blocks, Levels, from_three, products};
 use super::units::{Set, Source, Steps, Vbmi};
 
 /// An expression with the steps, one unit at a time, that fit a table.
@@ -72,10 +73,12 @@ pub(super) unsafe fn several(
     // SAFETY: the caller promises the processor.
     unsafe {
         match (lookup.depth, lookup.form) {
-            (2, Form::Split) => products::<Lanes<Halves, 2, 4>, 4>(stage, x, task, sums),
-            (4, Form::Split) => products::<Lanes<Halves, 4, 2>, 2>(stage, x, task, sums),
-            (4, Form::Nibble) => products::<Lanes<Small, 4, 2>, 2>(stage, x, task, sums),
-            _ => with_steps!(lookup, Unsigned, |S| products::<S, 1>(stage, x, task, sums)),
+            (2, Form::Split) => from_three::<Quads>(stage, x, task, sums),
+            (4, Form::Split) => products::<Blocks<Lanes<Halves, 4, 2>, 2>>(stage, x, task, sums),
+            (4, Form::Nibble) => products::<Blocks<Lanes<Small, 4, 2>, 2>>(stage, x, task, sums),
+            _ => with_steps!(lookup, Unsigned, |S| products::<Blocks<S, 1>>(
+                stage, x, task, sums
+            )),
         }
     }
 }
@@ -382,11 +385,11 @@ impl<D: Decode, const K: usize, const N: usize> Steps<N> for Lanes<D, K, N> {
     }
 }
 
-impl<D: Decode, const K: usize, const N: usize> Pairs<N> for Lanes<D, K, N> {
+impl<D: Decode, const K: usize, const N: usize> Levels<N> for Lanes<D, K, N> {
     #[inline(always)]
-    unsafe fn load(self, codes: *const u8, _: usize, first: usize) -> [__m512i; 2] {
+    unsafe fn load(self, codes: *const u8, _: usize) -> [__m512i; 2] {
         // SAFETY: the caller promises AVX-512 VBMI and what `Tile::unit` says.
-        unsafe { [self.windows(codes, first), self.windows(codes, first + 1)] }
+        unsafe { [self.windows(codes, 0), self.windows(codes, 1)] }
     }
 
     #[inline(always)]
@@ -396,9 +399,9 @@ impl<D: Decode, const K: usize, const N: usize> Pairs<N> for Lanes<D, K, N> {
     }
 }
 
-impl<D: Decode> Pairs<1> for Whole<Shifts, D> {
+impl<D: Decode> Levels<1> for Whole<Shifts, D> {
     #[inline(always)]
-    unsafe fn load(self, codes: *const u8, unit_bytes: usize, _: usize) -> [__m512i; 2] {
+    unsafe fn load(self, codes: *const u8, unit_bytes: usize) -> [__m512i; 2] {
         // SAFETY: the caller promises AVX-512 VBMI and what `Tile::unit` says.
         unsafe {
             [

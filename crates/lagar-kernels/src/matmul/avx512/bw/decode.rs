@@ -7,7 +7,7 @@ use super::super::super::tile::UNIT;
 use super::super::units::{Set, Steps};
 
 /// For `vpternlogd`: bits of the second operand where the third is set, of the first elsewhere.
-pub(super) const SELECT: i32 = 0b1101_1000;
+pub(in super::super) const SELECT: i32 = 0b1101_1000;
 
 /// One unit, with any table.
 #[derive(Clone, Copy)]
