@@ -24,7 +24,10 @@ use pairs::Pairs;
 
 pub(super) const OPS: Ops = Ops {
     dot: dot::<false>,
-    few: 1,
+    few: |lookup| match quads::take(lookup) {
+        true => quads::VECTORS,
+        false => 1,
+    },
     several: None,
     decode,
     offset,
@@ -65,7 +68,7 @@ macro_rules! with_halves {
     };
 }
 
-/// How many of some units go through [`Pairs`] or [`quads`].
+/// How many of some units go through [`Pairs`].
 fn paired(lookup: &Lookup, units: usize) -> usize {
     match (lookup.form, lookup.depth) {
         (Form::Split, 2 | 4) => units / 2 * 2,
@@ -144,25 +147,48 @@ unsafe fn dot<const VNNI: bool>(
     by: &Factors<'_>,
     sums: &mut [f32],
 ) {
-    tile.check_dot(&units, OPS.few, by, sums);
-    let middle = units.start + paired(tile.lookup, units.len());
-    let (pairs, rest) = (units.start..middle, middle..units.end);
-    let (first, last) = sums.split_at_mut(pairs.len() * ROW_UNIT);
-    let mut after = *by;
-    after.scales = &by.scales[pairs.len() * ROW_UNIT..];
+    tile.check_dot(&units, (OPS.few)(tile.lookup), by, sums);
+    let rows = sums.len() / by.x_sums.len();
+    let quads = match quads::take(tile.lookup) && tile.blocks().is_multiple_of(quads::BLOCKS) {
+        true => units.len() / quads::UNITS * quads::UNITS,
+        false => 0,
+    };
+    let (first, rest) = (
+        units.start..units.start + quads,
+        units.start + quads..units.end,
+    );
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
-        match (pairs.is_empty(), tile.lookup.depth) {
+        match (first.is_empty(), by.x_sums.len()) {
             (true, _) => {}
-            (false, 2) if tile.blocks().is_multiple_of(quads::BLOCKS) => match VNNI {
-                true => quads_vnni(tile, pairs, by, first),
-                false => quads_avx2(tile, pairs, by, first),
-            },
-            (false, 2) => dot_with::<Pairs<2>, 4, VNNI>(tile, pairs, by, first),
-            (false, _) => dot_with::<Pairs<4>, 4, VNNI>(tile, pairs, by, first),
+            (false, 1) => quads_with::<1, VNNI>(tile, first, by, sums),
+            (false, 2) => quads_with::<2, VNNI>(tile, first, by, sums),
+            (false, 3) => quads_with::<3, VNNI>(tile, first, by, sums),
+            (false, _) => quads_with::<{ quads::VECTORS }, VNNI>(tile, first, by, sums),
         }
         if !rest.is_empty() {
-            with_halves!(tile.lookup, dot_with<VNNI>(tile, rest, &after, last));
+            let row = quads * ROW_UNIT;
+            for (t, sums) in sums.chunks_exact_mut(rows).enumerate() {
+                let by = by.part(t, row);
+                one::<VNNI>(tile, rest.clone(), &by, &mut sums[row..]);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`quads::dot`], with AVX-VNNI for `VNNI`.
+unsafe fn quads_with<const T: usize, const VNNI: bool>(
+    tile: &Tile<'_>,
+    units: Range<usize>,
+    by: &Factors<'_>,
+    sums: &mut [f32],
+) {
+    // SAFETY: the caller promises all of it.
+    unsafe {
+        match VNNI {
+            true => quads_vnni::<T>(tile, units, by, sums),
+            false => quads_avx2::<T>(tile, units, by, sums),
         }
     }
 }
@@ -170,23 +196,61 @@ unsafe fn dot<const VNNI: bool>(
 /// # Safety
 /// As [`quads::dot`].
 #[target_feature(enable = "avx2,fma")]
-unsafe fn quads_avx2(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>, sums: &mut [f32]) {
+unsafe fn quads_avx2<const T: usize>(
+    tile: &Tile<'_>,
+    units: Range<usize>,
+    by: &Factors<'_>,
+    sums: &mut [f32],
+) {
     // SAFETY: the caller promises all of it.
-    unsafe { quads::dot::<false>(tile, units, by, sums) }
+    unsafe { quads::dot::<T, false>(tile, units, by, sums) }
 }
 
 /// # Safety
 /// As [`quads::dot`], with AVX-VNNI.
 #[target_feature(enable = "avx2,fma,avxvnni")]
-unsafe fn quads_vnni(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>, sums: &mut [f32]) {
+unsafe fn quads_vnni<const T: usize>(
+    tile: &Tile<'_>,
+    units: Range<usize>,
+    by: &Factors<'_>,
+    sums: &mut [f32],
+) {
     // SAFETY: the caller promises all of it.
-    unsafe { quads::dot::<true>(tile, units, by, sums) }
+    unsafe { quads::dot::<T, true>(tile, units, by, sums) }
+}
+
+/// Dot products with one vector.
+///
+/// # Safety
+/// As [`dot`], whose arguments are checked; scales and sums begin with the first of the units.
+unsafe fn one<const VNNI: bool>(
+    tile: &Tile<'_>,
+    units: Range<usize>,
+    by: &Factors<'_>,
+    sums: &mut [f32],
+) {
+    let middle = units.start + paired(tile.lookup, units.len());
+    let (pairs, rest) = (units.start..middle, middle..units.end);
+    let row = pairs.len() * ROW_UNIT;
+    let (first, last) = sums.split_at_mut(row);
+    // SAFETY: the caller promises all of it.
+    unsafe {
+        match (pairs.is_empty(), tile.lookup.depth) {
+            (true, _) => {}
+            (false, 2) => dot_with::<Pairs<2>, 4, VNNI>(tile, pairs, by, first),
+            (false, _) => dot_with::<Pairs<4>, 4, VNNI>(tile, pairs, by, first),
+        }
+        if !rest.is_empty() {
+            let by = by.part(0, row);
+            with_halves!(tile.lookup, dot_with<VNNI>(tile, rest, &by, last));
+        }
+    }
 }
 
 /// Dot products of all units of a range, which is a whole number of steps.
 ///
 /// # Safety
-/// As [`dot`], whose arguments are checked; scales and sums begin with the first of the units.
+/// As [`one`].
 unsafe fn dot_with<S: Steps<N>, const N: usize, const VNNI: bool>(
     tile: &Tile<'_>,
     units: Range<usize>,

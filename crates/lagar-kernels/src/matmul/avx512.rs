@@ -20,6 +20,9 @@ pub(super) use units::accumulate;
 use units::{Bw, BwVnni, Decoded, Set, Source, Values, Vbmi, add};
 pub(super) use vbmi::decode;
 
+/// See [`Ops::few`].
+const FEW: usize = 4;
+
 /// With VBMI and VNNI.
 pub(super) const OPS: Ops = Ops {
     dot: vbmi::dot,
@@ -33,7 +36,7 @@ pub(super) const OPS: Ops = Ops {
 pub(super) const SEVERAL: Several = Several {
     least: |lookup| match (lookup.depth, lookup.form) {
         (2, Form::Split) => 3,
-        _ => OPS_BW.few + 1,
+        _ => FEW + 1,
     },
     most: |lookup| match (lookup.depth, lookup.form) {
         (2, Form::Split) => 32,
@@ -58,7 +61,7 @@ pub(super) const OPS_BW_VNNI: Ops = Ops {
 /// With BW alone.
 pub(super) const OPS_BW: Ops = Ops {
     dot: bw::dot::<Bw>,
-    few: 4,
+    few: |_| FEW,
     several: None,
     decode: bw::decode::<Bw>,
     offset: offset::<Bw>,

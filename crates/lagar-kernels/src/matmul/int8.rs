@@ -122,8 +122,9 @@ fn by_groups<'a>(
     scratch: &'a mut Scratch,
 ) -> &'a [f32] {
     let (rows, vectors) = (task.rows().len(), task.vectors.clone());
-    let direct = vectors.len() <= ops.few;
-    let together = if direct { ops.few } else { ops.together };
+    let few = (ops.few)(stage.lookup());
+    let direct = vectors.len() <= few;
+    let together = if direct { few } else { ops.together };
     let room = if direct { 0 } else { rows * GROUP };
     let (sums, levels) = scratch.take(vectors.len() * rows, room);
     let mut scales = Line([0.0; TILE_ROWS]);

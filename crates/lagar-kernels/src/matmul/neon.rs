@@ -30,7 +30,7 @@ pub(super) const OPS: Ops = Ops {
     dot: dot::<false>,
     // Without `sdot`, products take registers that the sums of 4 vectors do not leave: sums would go through memory, which
     // takes more instructions than decoding first (bench/record/instructions-per-64-weights.md).
-    few: 1,
+    few: |_| 1,
     several: None,
     decode,
     offset,
@@ -44,7 +44,7 @@ pub(super) const OPS: Ops = Ops {
 
 pub(super) const OPS_DOTPROD: Ops = Ops {
     dot: dot::<true>,
-    few: 4,
+    few: |_| 4,
     several: None,
     multiply: multiply::<true>,
     peak: peak::<true>,
@@ -232,7 +232,7 @@ unsafe fn dot<const DOTPROD: bool>(
     by: &Factors<'_>,
     sums: &mut [f32],
 ) {
-    tile.check_dot(&units, OPS_DOTPROD.few, by, sums);
+    tile.check_dot(&units, (OPS_DOTPROD.few)(tile.lookup), by, sums);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
         match by.x_sums.len() {

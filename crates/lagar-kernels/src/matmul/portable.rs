@@ -10,7 +10,7 @@ use super::tile::{Factors, Ops, Product, Tile, UNIT};
 
 pub(super) const OPS: Ops = Ops {
     dot,
-    few: 1,
+    few: |_| 1,
     several: None,
     decode,
     offset: |_| 0,
@@ -79,7 +79,7 @@ fn accumulate(dots: &[i32], scales: &[f32], x_scale: f32, sums: &mut [f32]) {
 }
 
 fn dot(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>, sums: &mut [f32]) {
-    tile.check_dot(&units, OPS.few, by, sums);
+    tile.check_dot(&units, (OPS.few)(tile.lookup), by, sums);
     let mut dots = [[0; ROW_UNIT]; 16];
     let x = by.x.as_chunks().0;
     for_each(tile, units, |u, b, levels| add(levels, &x[b], &mut dots[u]));

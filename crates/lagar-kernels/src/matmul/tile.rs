@@ -123,6 +123,18 @@ pub(super) struct Factors<'a> {
 }
 
 impl<'a> Factors<'a> {
+    /// One vector, and the rows from one on.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn part(&self, vector: usize, row: usize) -> Self {
+        Self {
+            x: &self.x[vector * self.stride..],
+            x_sums: &self.x_sums[vector..=vector],
+            x_scales: &self.x_scales[vector..=vector],
+            scales: &self.scales[row..],
+            ..*self
+        }
+    }
+
     /// Some vectors' part of a column group, and scales.
     pub(super) fn new(
         x: &'a Activations,
@@ -207,7 +219,7 @@ pub(super) struct Ops {
     /// the scales of its row and its vector, to `vectors × rows` sums.
     pub(super) dot: unsafe fn(&Tile<'_>, Range<usize>, &Factors<'_>, &mut [f32]),
     /// Vectors up to which that is faster than decoding the tile first.
-    pub(super) few: usize,
+    pub(super) few: fn(&Lookup) -> usize,
     /// The same of all column groups with a few vectors more, where an instruction set has a way.
     pub(super) several: Option<Several>,
     /// `decode(tile, units, out)`: the levels of `units`, plus [`Ops::offset`], as bytes: unit by

@@ -1,4 +1,4 @@
-//! Products with one vector at 2 bits a weight and a split table, four blocks of columns at a time.
+//! Products with a few vectors at 2 bits a weight and a split table, four blocks of columns at a time.
 //!
 //! A byte has the codes of a row's 4 weights in one block. The bytes of one row in four blocks are brought together before anything is
 //! looked up, as a lane of 32 bits. So each look-up gives what is multiplied next, by values that lie 4 columns apart, and
@@ -11,19 +11,26 @@ use std::ops::Range;
 
 use lagar_codec::{BLOCK_COLS, ROW_UNIT, TILE_ROWS};
 
-use super::super::lookup::SPLIT_OFFSET;
+use super::super::lookup::{Form, Lookup, SPLIT_OFFSET};
 use super::super::tile::{AHEAD, Factors, Tile};
 use super::decode::{Decode, Halves};
 use super::{accumulate, correction};
 
+/// The most vectors with which this is faster than decoding a tile first.
+pub(super) const VECTORS: usize = 4;
 /// Blocks that are taken together.
 pub(super) const BLOCKS: usize = 4;
 /// Units that are taken together, each in one half of a register: as many bytes of codes in each block as a register has.
 pub(super) const UNITS: usize = 2;
-/// Registers that the codes of these blocks and units take, and the sums of their rows.
+/// Registers that the codes of these blocks and units take, and the sums of their rows with one vector.
 const PARTS: usize = 4;
 /// The most that the magnitudes of values may add up to, so that the sum of their products with levels, within ±63, fits into 16 bits.
 const MOST: i16 = i16::MAX / 63;
+
+/// Whether a table is one that this takes.
+pub(super) fn take(lookup: &Lookup) -> bool {
+    lookup.depth == 2 && lookup.form == Form::Split
+}
 
 /// Products with four blocks' values of one vector: from their levels, 4 registers for the 4 columns of a block, to sums.
 trait Add: Copy {
@@ -129,7 +136,7 @@ unsafe fn offsets(x: &Values) -> [__m256i; 2] {
 /// # Safety
 /// The processor has AVX2.
 #[inline(always)]
-unsafe fn small(x: &Values) -> bool {
+unsafe fn is_small(x: &Values) -> bool {
     // SAFETY: the caller promises AVX2.
     unsafe {
         let mut sums = _mm256_setzero_si256();
@@ -220,23 +227,27 @@ unsafe fn transposed(from: *const u8, block_bytes: usize) -> [__m256i; PARTS] {
     }
 }
 
-/// Adds the products of four blocks; `from` is the byte before their first. Sums are as [`transposed`] has rows.
+/// The sums of one vector.
+type Sums = [[__m256i; PARTS]; TILE_ROWS / (UNITS * ROW_UNIT)];
+
+/// Adds the products of four blocks with each vector; `from` is the byte before their first. Sums are as [`transposed`] has rows.
 ///
 /// # Safety
-/// The processor has AVX2; in each block, the next of which is `block_bytes` on, there are the codes of as many units as sums.
+/// The processor has AVX2; in each block, the next of which is `block_bytes` on, there are the codes of so many pairs of units.
 #[inline(always)]
-unsafe fn blocks(
+unsafe fn blocks<A: Add, const T: usize>(
     quads: Quads,
     from: *const u8,
     block_bytes: usize,
-    add: impl Add,
-    sums: &mut [[__m256i; PARTS]],
+    pairs: usize,
+    add: [A; T],
+    sums: &mut [Sums; T],
 ) {
     // SAFETY: the caller promises both.
     unsafe {
         let first = std::array::from_fn(|i| from.add(i * block_bytes).read());
         let mut before = quads.shared(_mm256_set1_epi32(i32::from_le_bytes(first)));
-        for (pair, sums) in sums.iter_mut().enumerate() {
+        for pair in 0..pairs {
             let from = from.add(1 + pair * UNITS * ROW_UNIT);
             for i in 0..BLOCKS {
                 let ahead = from.wrapping_add(AHEAD + i * block_bytes);
@@ -249,70 +260,91 @@ unsafe fn blocks(
                 middle: _mm256_permute2x128_si256::<0x21>(before.middle, last.middle),
                 high: _mm256_permute2x128_si256::<0x21>(before.high, last.high),
             };
-            for part in 0..PARTS {
+            for (part, &codes) in codes.iter().enumerate() {
                 let own = match part + 1 {
                     PARTS => last,
-                    _ => quads.shared(codes[part]),
+                    _ => quads.shared(codes),
                 };
-                sums[part] = add.add(sums[part], quads.levels(codes[part], own, before));
+                let levels = quads.levels(codes, own, before);
+                for (add, sums) in add.iter().zip(&mut *sums) {
+                    let sum = &mut sums.get_unchecked_mut(pair)[part];
+                    *sum = add.add(*sum, levels);
+                }
                 before = own;
             }
         }
     }
 }
 
-/// Dot products of all units of a range.
+/// Dot products of a range of units with `T` vectors.
 ///
 /// # Safety
-/// As [`super::dot`], whose arguments are checked, with a split table of 2 bits; there are multiples of [`UNITS`] and of [`BLOCKS`]. Scales and
-/// sums begin with the first of the units.
+/// As [`super::dot`], whose arguments are checked, with a table that this takes; there are multiples of [`UNITS`] and of [`BLOCKS`]. Scales and
+/// sums begin with the first of the units and may be of more.
 #[inline(always)]
-pub(super) unsafe fn dot<const VNNI: bool>(
+pub(super) unsafe fn dot<const T: usize, const VNNI: bool>(
     tile: &Tile<'_>,
     units: Range<usize>,
     by: &Factors<'_>,
     sums: &mut [f32],
 ) {
+    let (pairs, rows, bytes) = (units.len() / UNITS, by.scales.len(), tile.block_bytes());
     // SAFETY: the caller promises the processor and a tile of such units and blocks, and a scale and a sum for each row.
     unsafe {
         let quads = Quads(Halves::new(tile.lookup));
-        let start = match VNNI {
-            true => correction::<VNNI>(tile.lookup, by.x_sums[0]),
-            false => 0,
-        };
-        let mut dots = [[_mm256_set1_epi32(start); PARTS]; TILE_ROWS / (UNITS * ROW_UNIT)];
-        let dots = &mut dots[..units.len() / UNITS];
-        let (x, bytes) = (by.x.as_chunks().0, tile.block_bytes());
-        for (i, x) in x[..tile.blocks() / BLOCKS].iter().enumerate() {
-            let from = tile.unit(units.start).add(i * BLOCKS * bytes);
-            let x = values(x);
-            if VNNI {
-                blocks(quads, from, bytes, Vnni(x), dots);
-                continue;
-            }
-            let [a, b] = offsets(&x);
-            match small(&x) {
-                true => blocks(quads, from, bytes, Eights(x, _mm256_add_epi16(a, b)), dots),
-                false => blocks(quads, from, bytes, Fours(x, [a, b]), dots),
+        let zero = [[_mm256_setzero_si256(); PARTS]; TILE_ROWS / (UNITS * ROW_UNIT)];
+        let mut dots: [Sums; T] = [zero; T];
+        if VNNI {
+            for (dots, &sum) in dots.iter_mut().zip(by.x_sums) {
+                let start = _mm256_set1_epi32(correction::<VNNI>(tile.lookup, sum));
+                dots[..pairs].fill([start; PARTS]);
             }
         }
-        let x_scale = by.x_scales[0];
-        let rows = sums.as_chunks_mut::<{ UNITS * ROW_UNIT }>().0;
-        let scales = by.scales.as_chunks::<{ UNITS * ROW_UNIT }>().0;
-        for ((dots, scales), sums) in dots.iter().zip(scales).zip(rows) {
-            for (i, &[a, b]) in dots.as_chunks::<2>().0.iter().enumerate() {
-                let units = [
-                    _mm256_permute2x128_si256::<0x20>(a, b),
-                    _mm256_permute2x128_si256::<0x31>(a, b),
-                ];
-                for (unit, dots) in units.into_iter().enumerate() {
-                    let row = unit * ROW_UNIT + 8 * i;
-                    accumulate(
-                        dots,
-                        scales[row..].as_ptr(),
-                        x_scale,
-                        sums[row..].as_mut_ptr(),
-                    );
+        for quad in 0..tile.blocks() / BLOCKS {
+            let from = tile.unit(units.start).add(quad * BLOCKS * bytes);
+            let mut x = [[_mm256_setzero_si256(); BLOCK_COLS]; T];
+            for (t, x) in x.iter_mut().enumerate() {
+                let first = t * by.stride + quad * BLOCKS * BLOCK_COLS;
+                *x = values(
+                    by.x[first..]
+                        .first_chunk()
+                        .expect("a value for each column"),
+                );
+            }
+            if VNNI {
+                blocks(quads, from, bytes, pairs, x.map(Vnni), &mut dots);
+                continue;
+            }
+            let mut small = true;
+            let mut fours = [Fours(x[0], [x[0][0]; 2]); T];
+            for (x, fours) in x.iter().zip(&mut fours) {
+                small &= is_small(x);
+                *fours = Fours(*x, offsets(x));
+            }
+            if small {
+                let mut eights = [Eights(x[0], x[0][0]); T];
+                for (Fours(x, [a, b]), eights) in fours.iter().zip(&mut eights) {
+                    *eights = Eights(*x, _mm256_add_epi16(*a, *b));
+                }
+                blocks(quads, from, bytes, pairs, eights, &mut dots);
+            } else {
+                blocks(quads, from, bytes, pairs, fours, &mut dots);
+            }
+        }
+        for (t, dots) in dots.iter().enumerate() {
+            let sums = sums[t * rows..].as_chunks_mut::<{ UNITS * ROW_UNIT }>().0;
+            let scales = by.scales.as_chunks::<{ UNITS * ROW_UNIT }>().0;
+            for ((dots, scales), sums) in dots[..pairs].iter().zip(scales).zip(sums) {
+                for (i, &[a, b]) in dots.as_chunks::<2>().0.iter().enumerate() {
+                    let units = [
+                        _mm256_permute2x128_si256::<0x20>(a, b),
+                        _mm256_permute2x128_si256::<0x31>(a, b),
+                    ];
+                    for (unit, dots) in units.into_iter().enumerate() {
+                        let row = unit * ROW_UNIT + 8 * i;
+                        let scales = scales[row..].as_ptr();
+                        accumulate(dots, scales, by.x_scales[t], sums[row..].as_mut_ptr());
+                    }
                 }
             }
         }

@@ -52,7 +52,7 @@ pub(super) unsafe fn dot<F: Set>(
     by: &Factors<'_>,
     sums: &mut [f32],
 ) {
-    tile.check_dot(&units, super::OPS_BW.few, by, sums);
+    tile.check_dot(&units, super::FEW, by, sums);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe { with_steps!(tile.lookup, F::products(Source::of(tile, &units), by, sums)) }
 }

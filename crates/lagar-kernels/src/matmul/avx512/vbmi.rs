@@ -44,7 +44,7 @@ macro_rules! with_steps {
 /// # Safety
 /// The processor has AVX-512 VBMI and VNNI.
 pub(super) unsafe fn dot(tile: &Tile<'_>, units: Range<usize>, by: &Factors<'_>, sums: &mut [f32]) {
-    tile.check_dot(&units, super::OPS.few, by, sums);
+    tile.check_dot(&units, super::FEW, by, sums);
     let source = Source::of(tile, &units);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
