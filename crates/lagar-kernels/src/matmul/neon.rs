@@ -2,12 +2,13 @@
 //!
 //! A step handles 16 windows, 4 rows × 4 columns. Each 16-bit lane gets the two bytes that hold a
 //! window, a shift by lane brings it to the low byte, and `trn1` joins even and odd windows. Levels are
-//! signed bytes, those of split tables plus 64.
+//! signed bytes, those of split tables plus 64. (At 2 bits [`quads`] takes four blocks of columns at a time.)
 
 mod decode;
 mod few;
 mod i8mm;
 mod packed;
+mod quads;
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -235,8 +236,13 @@ unsafe fn dot<const DOTPROD: bool>(
     tile.check_dot(&units, (OPS_DOTPROD.few)(tile.lookup), by, sums);
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
-        match by.x_sums.len() {
-            1 => with_decode!(tile.lookup, dot_with[DOTPROD](tile, units, by, sums)),
+        // Without the int8 dot product there is one vector: see `OPS`.
+        match (by.x_sums.len(), quads::take(tile.lookup, tile.blocks())) {
+            (1, true) => quads::dot::<1, DOTPROD>(tile, units, by, sums),
+            (2, true) => quads::dot::<2, true>(tile, units, by, sums),
+            (3, true) => quads::dot::<3, true>(tile, units, by, sums),
+            (_, true) => quads::dot::<4, true>(tile, units, by, sums),
+            (1, _) => with_decode!(tile.lookup, dot_with[DOTPROD](tile, units, by, sums)),
             _ => with_decode!(tile.lookup, few_with[](tile, units, by, sums)),
         }
     }

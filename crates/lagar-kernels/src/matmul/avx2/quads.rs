@@ -85,10 +85,16 @@ impl Add for Eights {
         let Self(x, offset) = self;
         // SAFETY: the caller promises AVX2.
         unsafe {
-            let product = |i: usize| _mm256_maddubs_epi16(levels[i], x[i]);
+            let four = _mm256_add_epi16(
+                _mm256_maddubs_epi16(levels[0], x[0]),
+                _mm256_maddubs_epi16(levels[1], x[1]),
+            );
             let eight = _mm256_add_epi16(
-                _mm256_sub_epi16(_mm256_add_epi16(product(0), product(1)), offset),
-                _mm256_add_epi16(product(2), product(3)),
+                _mm256_sub_epi16(four, offset),
+                _mm256_add_epi16(
+                    _mm256_maddubs_epi16(levels[2], x[2]),
+                    _mm256_maddubs_epi16(levels[3], x[3]),
+                ),
             );
             _mm256_add_epi32(sum, _mm256_madd_epi16(eight, _mm256_set1_epi16(1)))
         }
@@ -123,11 +129,12 @@ unsafe fn values(x: &[i8; BLOCKS * BLOCK_COLS]) -> Values {
 unsafe fn offsets(x: &Values) -> [__m256i; 2] {
     // SAFETY: the caller promises AVX2.
     unsafe {
-        let times = |x| _mm256_maddubs_epi16(_mm256_set1_epi8(SPLIT_OFFSET as i8), x);
-        [
-            _mm256_add_epi16(times(x[0]), times(x[1])),
-            _mm256_add_epi16(times(x[2]), times(x[3])),
-        ]
+        let offset = _mm256_set1_epi8(SPLIT_OFFSET as i8);
+        let mut sums = [_mm256_setzero_si256(); 2];
+        for (i, &x) in x.iter().enumerate() {
+            sums[i / 2] = _mm256_add_epi16(sums[i / 2], _mm256_maddubs_epi16(offset, x));
+        }
+        sums
     }
 }
 
@@ -209,15 +216,14 @@ impl Quads {
 unsafe fn transposed(from: *const u8, block_bytes: usize) -> [__m256i; PARTS] {
     // SAFETY: the caller promises both.
     unsafe {
-        let block = |i: usize| _mm256_loadu_si256(from.add(i * block_bytes).cast());
-        let (a, b) = (
-            _mm256_unpacklo_epi8(block(0), block(1)),
-            _mm256_unpackhi_epi8(block(0), block(1)),
-        );
-        let (c, d) = (
-            _mm256_unpacklo_epi8(block(2), block(3)),
-            _mm256_unpackhi_epi8(block(2), block(3)),
-        );
+        let first = _mm256_loadu_si256(from.cast());
+        let second = _mm256_loadu_si256(from.add(block_bytes).cast());
+        let third = _mm256_loadu_si256(from.add(2 * block_bytes).cast());
+        let fourth = _mm256_loadu_si256(from.add(3 * block_bytes).cast());
+        let a = _mm256_unpacklo_epi8(first, second);
+        let b = _mm256_unpackhi_epi8(first, second);
+        let c = _mm256_unpacklo_epi8(third, fourth);
+        let d = _mm256_unpackhi_epi8(third, fourth);
         [
             _mm256_unpacklo_epi16(a, c),
             _mm256_unpackhi_epi16(a, c),

@@ -144,6 +144,22 @@ pub(super) struct Halves {
     q: int8x16_t,
 }
 
+impl Halves {
+    /// The levels, plus offset, of windows with these 4 low bits in each byte, and these high ones.
+    ///
+    /// # Safety
+    /// The processor has NEON.
+    #[inline(always)]
+    pub(super) unsafe fn of(self, low: uint8x16_t, high: uint8x16_t) -> int8x16_t {
+        // SAFETY: the caller promises NEON.
+        unsafe {
+            let p = vqtbl1q_s8(self.p, low);
+            let q = vqtbl1q_s8(self.q, high);
+            vabsq_s8(vaddq_s8(p, q))
+        }
+    }
+}
+
 impl Decode for Halves {
     const OFFSET: u8 = SPLIT_OFFSET;
 
@@ -163,9 +179,8 @@ impl Decode for Halves {
     unsafe fn levels(self, windows: uint8x16_t) -> int8x16_t {
         // SAFETY: the caller promises NEON.
         unsafe {
-            let p = vqtbl1q_s8(self.p, vandq_u8(windows, vdupq_n_u8(15)));
-            let q = vqtbl1q_s8(self.q, vshrq_n_u8::<4>(windows));
-            vabsq_s8(vaddq_s8(p, q))
+            let low = vandq_u8(windows, vdupq_n_u8(15));
+            self.of(low, vshrq_n_u8::<4>(windows))
         }
     }
 }
