@@ -91,7 +91,7 @@ pub(super) trait Levels<const N: usize>: Steps<N> {
     unsafe fn level(self, loaded: __m512i) -> __m512i;
 }
 
-/// Block by block, two units at a time; steps are of one or both.
+/// Block by block, two units at a time; steps are of one or of both. A pair's sums are in the order in which levels come: see [`Levels`].
 #[derive(Clone, Copy)]
 pub(super) struct Blocks<S, const N: usize>(S);
 
@@ -390,12 +390,9 @@ impl<const T: usize> Group<'_, T> {
 }
 
 /// Asks for a line of codes.
-///
-/// # Safety
-/// The processor is an x86-64; the address may be any.
 #[inline(always)]
-pub(super) unsafe fn ask(codes: *const u8) {
-    // SAFETY: see above.
+pub(super) fn ask(codes: *const u8) {
+    // SAFETY: nothing is read, whatever the address.
     unsafe { _mm_prefetch::<_MM_HINT_T1>(codes.cast()) };
 }
 
