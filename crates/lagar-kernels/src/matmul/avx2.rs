@@ -18,13 +18,14 @@ use std::ops::Range;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::{Form, Lookup};
+use super::quads::{BLOCKS, take};
 use super::tile::{AHEAD, DECODE_AHEAD, Factors, Ops, Product, Tile, UNIT};
 use decode::{Free, Half, Halves, Nibble, Plain, STEP, Steps, offset};
 use pairs::Pairs;
 
 pub(super) const OPS: Ops = Ops {
     dot: dot::<false>,
-    few: |lookup| match quads::take(lookup) {
+    few: |lookup| match take(lookup) {
         true => quads::VECTORS,
         false => 1,
     },
@@ -149,7 +150,7 @@ unsafe fn dot<const VNNI: bool>(
 ) {
     tile.check_dot(&units, (OPS.few)(tile.lookup), by, sums);
     let rows = sums.len() / by.x_sums.len();
-    let quads = match quads::take(tile.lookup) && tile.blocks().is_multiple_of(quads::BLOCKS) {
+    let quads = match take(tile.lookup) && tile.blocks().is_multiple_of(BLOCKS) {
         true => units.len() / quads::UNITS * quads::UNITS,
         false => 0,
     };

@@ -15,6 +15,7 @@ use std::hint::black_box;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::{FREE_OFFSET, Form, Lookup, SPLIT_OFFSET};
+use super::quads::take;
 use super::tile::{Ops, Product, Several, UNIT};
 pub(super) use units::accumulate;
 use units::{Bw, BwVnni, Decoded, Set, Source, Values, Vbmi, add};
@@ -34,13 +35,10 @@ pub(super) const OPS: Ops = Ops {
 
 /// With VBMI and VNNI. Where look-ups are quick, doing them twice is still quicker than decoding first.
 pub(super) const SEVERAL: Several = Several {
-    least: |lookup| match (lookup.depth, lookup.form) {
-        (2, Form::Split) => 3,
-        _ => FEW + 1,
-    },
-    most: |lookup| match (lookup.depth, lookup.form) {
-        (2, Form::Split) => 32,
-        (2 | 4 | 8, _) => 16,
+    least: |lookup| if take(lookup) { 3 } else { FEW + 1 },
+    most: |lookup| match lookup.depth {
+        _ if take(lookup) => 32,
+        2 | 4 | 8 => 16,
         _ => 8,
     },
     at_once: 8,

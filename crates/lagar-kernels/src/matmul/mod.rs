@@ -28,6 +28,8 @@ mod low_rank;
 mod neon;
 mod portable;
 mod predict;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod quads;
 mod rows;
 mod sparse;
 mod stage;

@@ -19,6 +19,7 @@ use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::{Form, Lookup};
 use super::portable;
+use super::quads::{BLOCKS, take};
 use super::tile::{Factors, Ops, Product, Tile, UNIT};
 use decode::{Decode, Extract, Free, Halves, Nibble, Plain, STEP, shared};
 use few::few_with;
@@ -237,7 +238,8 @@ unsafe fn dot<const DOTPROD: bool>(
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
         // Without the int8 dot product there is one vector: see `OPS`.
-        match (by.x_sums.len(), quads::take(tile.lookup, tile.blocks())) {
+        let quads = take(tile.lookup) && tile.blocks().is_multiple_of(BLOCKS);
+        match (by.x_sums.len(), quads) {
             (1, true) => quads::dot::<1, DOTPROD>(tile, units, by, sums),
             (2, true) => quads::dot::<2, true>(tile, units, by, sums),
             (3, true) => quads::dot::<3, true>(tile, units, by, sums),

@@ -1,36 +1,27 @@
-//! Products with a few vectors at 2 bits a weight and a split table, four blocks of columns at a time.
+//! Products with a few vectors at 2 bits a weight, four blocks of columns at a time: see [`quads`](super::super::quads).
 //!
-//! A byte has the codes of a row's 4 weights in one block. The bytes of one row in four blocks are brought together before anything is
-//! looked up, as a lane of 32 bits. So each look-up gives what is multiplied next, by values that lie 4 columns apart, and
-//! all products of 16 columns belong to the same rows. (Where levels are brought together instead, as in [`super::pairs`],
-//! there are four times as many of them.) The older bits of a byte's windows are in the byte before, which is that of the row before:
-//! they are shifted in from the lane before.
+//! (Where levels are brought together instead of codes, as in [`super::pairs`], there are four times as many of them.) What a row shares
+//! with the one before is shifted in from the lane before.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 use lagar_codec::{BLOCK_COLS, ROW_UNIT, TILE_ROWS};
 
-use super::super::lookup::{Form, Lookup, SPLIT_OFFSET};
+use super::super::lookup::SPLIT_OFFSET;
+use super::super::quads::{BLOCKS, BY_COLUMN};
 use super::super::tile::{AHEAD, Factors, Tile};
 use super::decode::{Decode, Halves};
 use super::{accumulate, correction};
 
 /// The most vectors with which this is faster than decoding a tile first.
 pub(super) const VECTORS: usize = 4;
-/// Blocks that are taken together.
-pub(super) const BLOCKS: usize = 4;
 /// Units that are taken together, each in one half of a register: as many bytes of codes in each block as a register has.
 pub(super) const UNITS: usize = 2;
 /// Registers that the codes of these blocks and units take, and the sums of their rows with one vector.
 const PARTS: usize = 4;
 /// The most that the magnitudes of values may add up to, so that the sum of their products with levels, within ±63, fits into 16 bits.
 const MOST: i16 = i16::MAX / 63;
-
-/// Whether a table is one that this takes.
-pub(super) fn take(lookup: &Lookup) -> bool {
-    lookup.depth == 2 && lookup.form == Form::Split
-}
 
 /// Products with four blocks' values of one vector: from their levels, 4 registers for the 4 columns of a block, to sums.
 trait Add: Copy {
@@ -110,7 +101,7 @@ type Values = [__m256i; BLOCK_COLS];
 unsafe fn values(x: &[i8; BLOCKS * BLOCK_COLS]) -> Values {
     // SAFETY: the caller promises AVX2; there are 16 values.
     unsafe {
-        let by_column = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        let by_column = _mm_loadu_si128(BY_COLUMN.as_ptr().cast());
         let x = _mm_shuffle_epi8(_mm_loadu_si128(x.as_ptr().cast()), by_column);
         [
             _mm256_broadcastd_epi32(_mm_shuffle_epi32::<3>(x)),
@@ -285,7 +276,7 @@ unsafe fn blocks<A: Add, const T: usize>(
 /// Dot products of a range of units with `T` vectors.
 ///
 /// # Safety
-/// As [`super::dot`], whose arguments are checked, with a table that this takes; there are multiples of [`UNITS`] and of [`BLOCKS`]. Scales and
+/// As [`super::dot`], whose arguments are checked, with a table for [`quads`](super::super::quads); there are multiples of [`UNITS`] and of [`BLOCKS`]. Scales and
 /// sums begin with the first of the units and may be of more.
 #[inline(always)]
 pub(super) unsafe fn dot<const T: usize, const VNNI: bool>(

@@ -1,23 +1,19 @@
-//! Products with 3 to 8 vectors at 2 bits a weight and a split table, four blocks of columns at a time.
+//! Products with 3 to 8 vectors at 2 bits a weight, four blocks of columns at a time: see [`quads`](super::super::quads).
 //!
-//! A byte has the codes of a row's 4 weights in one block. The bytes of one row in four blocks are brought together before anything is looked
-//! up, as a lane of 32 bits. So a shift gives 16 bits of which each byte's lowest 4 are looked up, no more; windows taken from lanes
-//! ([`super::vbmi`]) have the ports that products need. What a look-up gives is multiplied by values that lie 4 columns apart, and all
-//! products of 16 columns belong to the same rows.
+//! A shift of words gives bytes whose lowest 4 bits are looked up, no more; windows taken from lanes ([`super::vbmi`]) have the ports that
+//! products need.
 
 use std::arch::x86_64::*;
 
 use lagar_codec::{BLOCK_COLS, GROUP, ROW_UNIT};
 
 use super::super::lookup::Lookup;
+use super::super::quads::{BLOCKS, BY_COLUMN, take};
 use super::super::tile::Factors;
 use super::bw::decode::{SELECT, four_times};
 use super::bw::straight::transposed;
 use super::several::{Group, Pairs, ROWS, Values, ask, multiply};
 use super::units::Source;
-
-/// Blocks that are taken together.
-const BLOCKS: usize = 4;
 
 /// Look-up of four blocks.
 #[derive(Clone, Copy)]
@@ -168,7 +164,7 @@ impl Pairs for Quads {
 
     #[inline(always)]
     unsafe fn new(lookup: &Lookup) -> Self {
-        assert_eq!(lookup.depth, 2);
+        assert!(take(lookup));
         let [p, q] = lookup.halves;
         // SAFETY: the caller promises AVX-512.
         unsafe {
@@ -183,13 +179,12 @@ impl Pairs for Quads {
     /// For each four blocks and column its values in these blocks; 0 for blocks that do not exist.
     #[inline(always)]
     unsafe fn arrange(by: &Factors<'_>, blocks: usize, values: &mut Values) {
-        let by_column: [u8; 16] = std::array::from_fn(|i| (i % 4 * BLOCK_COLS + i / 4) as u8);
         let columns = blocks * BLOCK_COLS;
         for (t, values) in values[..by.x_sums.len()].iter_mut().enumerate() {
             let x = &by.x[t * by.stride..][..columns];
             // SAFETY: the caller promises AVX-512; masks keep to the values that there are, and to those of a group.
             unsafe {
-                let order = four_times(by_column.map(|i| i as i8));
+                let order = four_times(BY_COLUMN.map(|i| i as i8));
                 for (i, to) in values.0.as_chunks_mut::<64>().0.iter_mut().enumerate() {
                     let kept = columns.saturating_sub(64 * i).min(64) as u32;
                     let mask = u64::MAX.checked_shr(64 - kept).unwrap_or(0);

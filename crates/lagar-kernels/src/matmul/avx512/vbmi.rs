@@ -9,6 +9,7 @@ use std::ops::Range;
 use lagar_codec::Activations;
 
 use super::super::lookup::{FREE_OFFSET, Form, Lookup, Place};
+use super::super::quads::take;
 use super::super::stage::WindowStage;
 use super::super::tasks::Task;
 use super::super::tile::{Factors, Tile, UNIT};
@@ -73,7 +74,7 @@ pub(super) unsafe fn several(
     // SAFETY: the caller promises the processor.
     unsafe {
         match (lookup.depth, lookup.form) {
-            (2, Form::Split) => from_three::<Quads>(stage, x, task, sums),
+            _ if take(lookup) => from_three::<Quads>(stage, x, task, sums),
             (4, Form::Split) => products::<Blocks<Lanes<Halves, 4, 2>, 2>>(stage, x, task, sums),
             (4, Form::Nibble) => products::<Blocks<Lanes<Small, 4, 2>, 2>>(stage, x, task, sums),
             _ => with_steps!(lookup, Unsigned, |S| products::<Blocks<S, 1>>(
@@ -385,7 +386,7 @@ impl<D: Decode, const K: usize, const N: usize> Steps<N> for Lanes<D, K, N> {
     }
 }
 
-impl<D: Decode, const K: usize, const N: usize> Levels<N> for Lanes<D, K, N> {
+impl<D: Decode, const K: usize> Levels<2> for Lanes<D, K, 2> {
     #[inline(always)]
     unsafe fn load(self, codes: *const u8, _: usize) -> [__m512i; 2] {
         // SAFETY: the caller promises AVX-512 VBMI and what `Tile::unit` says.

@@ -1,31 +1,20 @@
-//! Products with a few vectors at 2 bits a weight and a split table, four blocks of columns at a time.
+//! Products with a few vectors at 2 bits a weight, four blocks of columns at a time: see [`quads`](super::super::quads).
 //!
-//! A byte has the codes of a row's 4 weights in one block. The bytes of one row in four blocks are brought together before anything is looked
-//! up, as a lane of 32 bits. So windows are not taken apart one by one: shifts of whole bytes give what they are looked up by,
-//! and what a look-up gives is multiplied as it comes, by values that lie 4 columns apart. The older bits of a byte's windows are in the byte
-//! before, which is that of the row before: they are shifted in from the lane before.
+//! Windows are not taken apart one by one: shifts of whole bytes give what they are looked up by. What a row shares with the one before is
+//! shifted in from the lane before.
 
 use std::arch::aarch64::*;
 use std::ops::Range;
 
 use lagar_codec::{BLOCK_COLS, ROW_UNIT, TILE_ROWS};
 
-use super::super::lookup::{Form, Lookup};
+use super::super::quads::{BLOCKS, BY_COLUMN};
 use super::super::tile::{Factors, Tile};
 use super::decode::{Decode, Halves};
 use super::{STEP_ROWS, accumulate, add_lane, start};
 
-/// Blocks that are taken together.
-const BLOCKS: usize = 4;
 /// Registers that the codes of a unit in these blocks take, and its sums with one vector.
 const PARTS: usize = 4;
-/// The values of four blocks by their columns.
-const BY_COLUMN: [u8; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
-
-/// Whether this takes a tile.
-pub(super) fn take(lookup: &Lookup, blocks: usize) -> bool {
-    lookup.depth == 2 && lookup.form == Form::Split && blocks.is_multiple_of(BLOCKS)
-}
 
 /// Bits of codes, 4 in each byte, that other rows' windows have too.
 #[derive(Clone, Copy)]
@@ -105,7 +94,7 @@ unsafe fn transposed(from: *const u8, block_bytes: usize) -> [uint8x16_t; PARTS]
 /// Dot products of a range of units with `T` vectors.
 ///
 /// # Safety
-/// As [`Ops::dot`](super::Ops::dot), whose arguments are checked, with a tile that this takes.
+/// As [`Ops::dot`](super::Ops::dot), whose arguments are checked, with a table for [`quads`](super::super::quads) and a multiple of [`BLOCKS`].
 pub(super) unsafe fn dot<const T: usize, const DOTPROD: bool>(
     tile: &Tile<'_>,
     units: Range<usize>,
