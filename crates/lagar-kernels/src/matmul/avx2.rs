@@ -18,14 +18,13 @@ use std::ops::Range;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::{Form, Lookup};
-use super::quads::{BLOCKS, take};
 use super::tile::{AHEAD, DECODE_AHEAD, Factors, Ops, Product, Tile, UNIT};
 use decode::{Free, Half, Halves, Nibble, Plain, STEP, Steps, offset};
 use pairs::Pairs;
 
 pub(super) const OPS: Ops = Ops {
     dot: dot::<false>,
-    few: |lookup| match take(lookup) {
+    few: |lookup| match quads::takes(lookup) {
         true => quads::VECTORS,
         false => 1,
     },
@@ -150,10 +149,7 @@ unsafe fn dot<const VNNI: bool>(
 ) {
     tile.check_dot(&units, (OPS.few)(tile.lookup), by, sums);
     let rows = sums.len() / by.x_sums.len();
-    let quads = match take(tile.lookup) && tile.blocks().is_multiple_of(BLOCKS) {
-        true => units.len() / quads::UNITS * quads::UNITS,
-        false => 0,
-    };
+    let quads = quads::taken(tile, units.len());
     let (first, rest) = (
         units.start..units.start + quads,
         units.start + quads..units.end,
@@ -326,15 +322,13 @@ unsafe fn dot_steps<S: Steps<N>, const N: usize, const VNNI: bool>(
             }
             block = block.wrapping_add(tile.block_bytes());
         }
-        let halves = by
-            .scales
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .zip(sums.as_chunks_mut::<8>().0);
-        let dots = dots.iter().flat_map(|dots| S::ascending(*dots));
-        for (dots, (scales, sums)) in dots.zip(halves) {
-            accumulate(dots, scales.as_ptr(), by.x_scales[0], sums.as_mut_ptr());
+        let sums = sums.as_chunks_mut::<8>().0.iter_mut();
+        let mut halves = by.scales.as_chunks::<8>().0.iter().zip(sums);
+        // No closures: they would not have the instruction set.
+        for dots in dots {
+            for (dots, (scales, sums)) in S::ascending(*dots).into_iter().zip(&mut halves) {
+                accumulate(dots, scales.as_ptr(), by.x_scales[0], sums.as_mut_ptr());
+            }
         }
     }
 }

@@ -1,25 +1,26 @@
-//! Products with a few vectors at 2 bits a weight, four blocks of columns at a time: see [`quads`](super::super::quads).
+//! Products with a few vectors at 2 and 3 bits a weight, four blocks of columns at a time: see [`quads`](super::super::quads).
 //!
-//! (Where levels are brought together instead of codes, as in [`super::pairs`], there are four times as many of them.) What a row shares
-//! with the one before is shifted in from the lane before.
+//! (Where levels are brought together instead of codes, as in [`super::pairs`], there are four times as many of them.)
+
+mod three;
+mod two;
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 use lagar_codec::{BLOCK_COLS, ROW_UNIT, TILE_ROWS};
 
-use super::super::lookup::SPLIT_OFFSET;
-use super::super::quads::{BLOCKS, BY_COLUMN};
+use super::super::lookup::{Form, Lookup, SPLIT_OFFSET};
+use super::super::quads::{BLOCKS, BY_COLUMN, take};
 use super::super::tile::{AHEAD, Factors, Tile};
-use super::decode::{Decode, Halves};
 use super::{accumulate, correction};
+use three::Three;
+use two::Two;
 
 /// The most vectors with which this is faster than decoding a tile first.
 pub(super) const VECTORS: usize = 4;
-/// Units that are taken together, each in one half of a register: as many bytes of codes in each block as a register has.
-pub(super) const UNITS: usize = 2;
-/// Registers that the codes of these blocks and units take, and the sums of their rows with one vector.
-const PARTS: usize = 4;
+/// Sums in a register.
+const LANES: usize = 8;
 /// The most that the magnitudes of values may add up to, so that the sum of their products with levels, within ±63, fits into 16 bits.
 const MOST: i16 = i16::MAX / 63;
 
@@ -92,7 +93,7 @@ impl Add for Eights {
     }
 }
 
-/// Values of one vector, for each of the columns of a block those of four blocks, in every lane; columns as [`Quads::levels`] has them.
+/// Values of one vector, for each of the columns of a block those of four blocks, in every lane; columns as [`Step`] has them.
 type Values = [__m256i; BLOCK_COLS];
 
 /// # Safety
@@ -147,137 +148,123 @@ unsafe fn is_small(x: &Values) -> bool {
     }
 }
 
-/// Bits of codes, 4 in each byte, that other rows' windows have too.
-#[derive(Clone, Copy)]
-struct Shared {
-    /// Bits 2 to 5.
-    middle: __m256i,
-    /// Bits 4 to 7.
-    high: __m256i,
-}
+/// The sums of one vector.
+type Sums = [__m256i; TILE_ROWS / LANES];
 
-/// Look-up of the codes of 8 rows in four blocks.
-#[derive(Clone, Copy)]
-struct Quads(Halves);
+/// What is done with some units in four blocks at a time, whose sums are `PARTS` registers: from codes to levels.
+trait Step<const PARTS: usize>: Copy {
+    /// Units of a step.
+    const UNITS: usize = PARTS * LANES / ROW_UNIT;
+    /// Bits of a weight.
+    const DEPTH: usize;
+    /// What a step takes from the one before.
+    type Begun: Copy;
 
-impl Quads {
     /// # Safety
     /// The processor has AVX2.
-    #[inline(always)]
-    unsafe fn shared(self, codes: __m256i) -> Shared {
-        // SAFETY: the caller promises AVX2.
-        unsafe {
-            Shared {
-                middle: _mm256_and_si256(_mm256_srli_epi16::<2>(codes), self.0.low),
-                high: _mm256_and_si256(_mm256_srli_epi16::<4>(codes), self.0.low),
-            }
-        }
-    }
+    unsafe fn new(lookup: &Lookup) -> Self;
 
-    /// Levels of the last, second, third and first column of each block: those that are known sooner come first. The last lane
-    /// of each half of `before` is that of the row before.
+    /// Before the first step, whose codes begin at `from`, given the byte before them in each block.
+    ///
+    /// # Safety
+    /// As [`Step::add`].
+    unsafe fn begin(self, before: [u8; BLOCKS], from: *const u8, block_bytes: usize)
+    -> Self::Begun;
+
+    /// Adds products with each vector to its sums from the register `first` on, rows in any order. Levels are those of the last, second, third
+    /// and first column of each block: those come first that are known first.
+    ///
+    /// # Safety
+    /// The processor has the instruction set; the codes begin at `from`, those of the next block `block_bytes` on; in each block 64 bytes are
+    /// readable from the codes of each unit on.
+    unsafe fn add<A: Add, const T: usize>(
+        self,
+        from: *const u8,
+        block_bytes: usize,
+        begun: Self::Begun,
+        add: &[A; T],
+        sums: &mut [Sums; T],
+        first: usize,
+    ) -> Self::Begun;
+
+    /// The sums of a step in the order of rows.
     ///
     /// # Safety
     /// The processor has AVX2.
-    #[inline(always)]
-    unsafe fn levels(self, codes: __m256i, own: Shared, before: Shared) -> [__m256i; BLOCK_COLS] {
-        // SAFETY: the caller promises AVX2.
+    unsafe fn ascending(sums: [__m256i; PARTS]) -> [__m256i; PARTS];
+}
+
+/// Adds the products of levels with each vector to one register of its sums.
+///
+/// # Safety
+/// The processor has the instruction set.
+#[inline(always)]
+unsafe fn add_all<A: Add, const T: usize>(
+    add: &[A; T],
+    sums: &mut [Sums; T],
+    at: usize,
+    levels: [__m256i; BLOCK_COLS],
+) {
+    for (add, sums) in add.iter().zip(sums) {
+        // SAFETY: the caller promises both.
         unsafe {
-            let low = _mm256_and_si256(codes, self.0.low);
-            let middle = _mm256_alignr_epi8::<12>(own.middle, before.middle);
-            let high = _mm256_alignr_epi8::<12>(own.high, before.high);
-            // Of the 8 bits that begin 4 before the byte, those in the middle.
-            let edge = _mm256_or_si256(_mm256_slli_epi16::<4>(low), high);
-            let edge = _mm256_and_si256(_mm256_srli_epi16::<2>(edge), self.0.low);
-            [
-                self.0.of(low, own.high),
-                self.0.of(high, low),
-                self.0.of(edge, own.middle),
-                self.0.of(middle, edge),
-            ]
+            let sum = sums.get_unchecked_mut(at);
+            *sum = add.add(*sum, levels);
         }
     }
 }
 
-/// The codes of two units in four blocks, each lane those of a row: part `p` has rows `4 · p` to `4 · p + 3` of each unit.
+/// Adds the products of four blocks with each vector; `from` is the byte before their first.
 ///
 /// # Safety
-/// The processor has AVX2; 32 bytes are readable in each block, the next of which is `block_bytes` on.
+/// The processor has the instruction set; in each block, the next of which is `block_bytes` on, there are the codes of so many steps, and
+/// their sums are in `sums`.
 #[inline(always)]
-unsafe fn transposed(from: *const u8, block_bytes: usize) -> [__m256i; PARTS] {
-    // SAFETY: the caller promises both.
-    unsafe {
-        let first = _mm256_loadu_si256(from.cast());
-        let second = _mm256_loadu_si256(from.add(block_bytes).cast());
-        let third = _mm256_loadu_si256(from.add(2 * block_bytes).cast());
-        let fourth = _mm256_loadu_si256(from.add(3 * block_bytes).cast());
-        let a = _mm256_unpacklo_epi8(first, second);
-        let b = _mm256_unpackhi_epi8(first, second);
-        let c = _mm256_unpacklo_epi8(third, fourth);
-        let d = _mm256_unpackhi_epi8(third, fourth);
-        [
-            _mm256_unpacklo_epi16(a, c),
-            _mm256_unpackhi_epi16(a, c),
-            _mm256_unpacklo_epi16(b, d),
-            _mm256_unpackhi_epi16(b, d),
-        ]
-    }
-}
-
-/// The sums of one vector.
-type Sums = [[__m256i; PARTS]; TILE_ROWS / (UNITS * ROW_UNIT)];
-
-/// Adds the products of four blocks with each vector; `from` is the byte before their first. Sums are as [`transposed`] has rows.
-///
-/// # Safety
-/// The processor has AVX2; in each block, the next of which is `block_bytes` on, there are the codes of so many pairs of units.
-#[inline(always)]
-unsafe fn blocks<A: Add, const T: usize>(
-    quads: Quads,
+unsafe fn blocks<S: Step<PARTS>, const PARTS: usize, A: Add, const T: usize>(
+    step: S,
     from: *const u8,
     block_bytes: usize,
-    pairs: usize,
+    steps: usize,
     add: [A; T],
     sums: &mut [Sums; T],
 ) {
+    let bytes = S::UNITS * ROW_UNIT * BLOCK_COLS * S::DEPTH / 8;
     // SAFETY: the caller promises both.
     unsafe {
-        let first = std::array::from_fn(|i| from.add(i * block_bytes).read());
-        let mut before = quads.shared(_mm256_set1_epi32(i32::from_le_bytes(first)));
-        for pair in 0..pairs {
-            let from = from.add(1 + pair * UNITS * ROW_UNIT);
-            for i in 0..BLOCKS {
-                let ahead = from.wrapping_add(AHEAD + i * block_bytes);
-                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+        let before = std::array::from_fn(|i| from.add(i * block_bytes).read());
+        let mut begun = step.begin(before, from.add(1), block_bytes);
+        for i in 0..steps {
+            // As many lines as a step takes from four blocks, which lie one after the other.
+            let ahead = from.wrapping_add(AHEAD + i * BLOCKS * bytes);
+            for line in (0..BLOCKS * bytes).step_by(64) {
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
             }
-            let codes = transposed(from, block_bytes);
-            let last = quads.shared(codes[PARTS - 1]);
-            // The row before the second unit is the first one's last.
-            before = Shared {
-                middle: _mm256_permute2x128_si256::<0x21>(before.middle, last.middle),
-                high: _mm256_permute2x128_si256::<0x21>(before.high, last.high),
-            };
-            for (part, &codes) in codes.iter().enumerate() {
-                let own = match part + 1 {
-                    PARTS => last,
-                    _ => quads.shared(codes),
-                };
-                let levels = quads.levels(codes, own, before);
-                for (add, sums) in add.iter().zip(&mut *sums) {
-                    let sum = &mut sums.get_unchecked_mut(pair)[part];
-                    *sum = add.add(*sum, levels);
-                }
-                before = own;
-            }
+            let from = from.add(1 + i * bytes);
+            begun = step.add(from, block_bytes, begun, &add, sums, i * PARTS);
         }
     }
+}
+
+/// How many of some units this is for, the first ones; none if the table or the blocks are others.
+pub(super) fn taken(tile: &Tile<'_>, units: usize) -> usize {
+    match (takes(tile.lookup), tile.lookup.depth) {
+        _ if !tile.blocks().is_multiple_of(BLOCKS) => 0,
+        (false, _) => 0,
+        (true, 2) => units / Two::UNITS * Two::UNITS,
+        (true, _) => units,
+    }
+}
+
+/// Whether a table is one that this is for.
+pub(super) fn takes(lookup: &Lookup) -> bool {
+    take(lookup) || lookup.depth == Three::DEPTH && lookup.form == Form::Split
 }
 
 /// Dot products of a range of units with `T` vectors.
 ///
 /// # Safety
-/// As [`super::dot`], whose arguments are checked, with a table for [`quads`](super::super::quads); there are multiples of [`UNITS`] and of [`BLOCKS`]. Scales and
-/// sums begin with the first of the units and may be of more.
+/// As [`super::dot`], whose arguments are checked; the units are as many as [`taken`] says. Scales and sums begin with the first of the units and
+/// may be of more.
 #[inline(always)]
 pub(super) unsafe fn dot<const T: usize, const VNNI: bool>(
     tile: &Tile<'_>,
@@ -285,16 +272,36 @@ pub(super) unsafe fn dot<const T: usize, const VNNI: bool>(
     by: &Factors<'_>,
     sums: &mut [f32],
 ) {
-    let (pairs, rows, bytes) = (units.len() / UNITS, by.scales.len(), tile.block_bytes());
+    // SAFETY: the caller promises all of it.
+    unsafe {
+        match tile.lookup.depth {
+            2 => steps::<Two, { two::PARTS }, T, VNNI>(tile, units, by, sums),
+            _ => steps::<Three, { three::PARTS }, T, VNNI>(tile, units, by, sums),
+        }
+    }
+}
+
+/// See [`dot`].
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn steps<S: Step<PARTS>, const PARTS: usize, const T: usize, const VNNI: bool>(
+    tile: &Tile<'_>,
+    units: Range<usize>,
+    by: &Factors<'_>,
+    sums: &mut [f32],
+) {
+    let (steps, rows, bytes) = (units.len() / S::UNITS, by.scales.len(), tile.block_bytes());
+    let registers = steps * PARTS;
     // SAFETY: the caller promises the processor and a tile of such units and blocks, and a scale and a sum for each row.
     unsafe {
-        let quads = Quads(Halves::new(tile.lookup));
-        let zero = [[_mm256_setzero_si256(); PARTS]; TILE_ROWS / (UNITS * ROW_UNIT)];
-        let mut dots: [Sums; T] = [zero; T];
+        let step = S::new(tile.lookup);
+        let mut dots: [Sums; T] = [[_mm256_setzero_si256(); TILE_ROWS / LANES]; T];
         if VNNI {
             for (dots, &sum) in dots.iter_mut().zip(by.x_sums) {
                 let start = _mm256_set1_epi32(correction::<VNNI>(tile.lookup, sum));
-                dots[..pairs].fill([start; PARTS]);
+                dots[..registers].fill(start);
             }
         }
         for quad in 0..tile.blocks() / BLOCKS {
@@ -309,7 +316,7 @@ pub(super) unsafe fn dot<const T: usize, const VNNI: bool>(
                 );
             }
             if VNNI {
-                blocks(quads, from, bytes, pairs, x.map(Vnni), &mut dots);
+                blocks(step, from, bytes, steps, x.map(Vnni), &mut dots);
                 continue;
             }
             let mut small = true;
@@ -323,25 +330,17 @@ pub(super) unsafe fn dot<const T: usize, const VNNI: bool>(
                 for (Fours(x, [a, b]), eights) in fours.iter().zip(&mut eights) {
                     *eights = Eights(*x, _mm256_add_epi16(*a, *b));
                 }
-                blocks(quads, from, bytes, pairs, eights, &mut dots);
+                blocks(step, from, bytes, steps, eights, &mut dots);
             } else {
-                blocks(quads, from, bytes, pairs, fours, &mut dots);
+                blocks(step, from, bytes, steps, fours, &mut dots);
             }
         }
         for (t, dots) in dots.iter().enumerate() {
-            let sums = sums[t * rows..].as_chunks_mut::<{ UNITS * ROW_UNIT }>().0;
-            let scales = by.scales.as_chunks::<{ UNITS * ROW_UNIT }>().0;
-            for ((dots, scales), sums) in dots[..pairs].iter().zip(scales).zip(sums) {
-                for (i, &[a, b]) in dots.as_chunks::<2>().0.iter().enumerate() {
-                    let units = [
-                        _mm256_permute2x128_si256::<0x20>(a, b),
-                        _mm256_permute2x128_si256::<0x31>(a, b),
-                    ];
-                    for (unit, dots) in units.into_iter().enumerate() {
-                        let row = unit * ROW_UNIT + 8 * i;
-                        let scales = scales[row..].as_ptr();
-                        accumulate(dots, scales, by.x_scales[t], sums[row..].as_mut_ptr());
-                    }
+            let sums = sums[t * rows..].as_chunks_mut::<LANES>().0.iter_mut();
+            let mut rows = by.scales.as_chunks::<LANES>().0.iter().zip(sums);
+            for dots in dots[..registers].as_chunks::<PARTS>().0 {
+                for (dots, (scales, sums)) in S::ascending(*dots).into_iter().zip(&mut rows) {
+                    accumulate(dots, scales.as_ptr(), by.x_scales[t], sums.as_mut_ptr());
                 }
             }
         }
