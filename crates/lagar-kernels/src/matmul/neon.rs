@@ -2,7 +2,7 @@
 //!
 //! A step handles 16 windows, 4 rows × 4 columns. Each 16-bit lane gets the two bytes that hold a
 //! window, a shift by lane brings it to the low byte, and `trn1` joins even and odd windows. Levels are
-//! signed bytes, those of split tables plus 64. (At 2 bits [`quads`] takes four blocks of columns at a time.)
+//! signed bytes, those of split tables plus 64. (At 2 and 3 bits [`quads`] takes four blocks of columns at a time.)
 
 mod decode;
 mod few;
@@ -238,7 +238,7 @@ unsafe fn dot<const DOTPROD: bool>(
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
         // Without the int8 dot product there is one vector: see `OPS`.
-        let quads = take(tile.lookup) && tile.blocks().is_multiple_of(BLOCKS);
+        let quads = take(tile.lookup, 3) && tile.blocks().is_multiple_of(BLOCKS);
         match (by.x_sums.len(), quads) {
             (1, true) => quads::dot::<1, DOTPROD>(tile, units, by, sums),
             (2, true) => quads::dot::<2, true>(tile, units, by, sums),

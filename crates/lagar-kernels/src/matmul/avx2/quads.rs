@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use lagar_codec::{BLOCK_COLS, ROW_UNIT, TILE_ROWS};
 
-use super::super::lookup::{Form, Lookup, SPLIT_OFFSET};
+use super::super::lookup::{Lookup, SPLIT_OFFSET};
 use super::super::quads::{BLOCKS, BY_COLUMN, take};
 use super::super::tile::{AHEAD, Factors, Tile};
 use super::{accumulate, correction};
@@ -247,17 +247,19 @@ unsafe fn blocks<S: Step<PARTS>, const PARTS: usize, A: Add, const T: usize>(
 
 /// How many of some units this is for, the first ones; none if the table or the blocks are others.
 pub(super) fn taken(tile: &Tile<'_>, units: usize) -> usize {
-    match (takes(tile.lookup), tile.lookup.depth) {
-        _ if !tile.blocks().is_multiple_of(BLOCKS) => 0,
-        (false, _) => 0,
-        (true, 2) => units / Two::UNITS * Two::UNITS,
-        (true, _) => units,
+    if !takes(tile.lookup) || !tile.blocks().is_multiple_of(BLOCKS) {
+        return 0;
     }
+    let at_once = match tile.lookup.depth {
+        Two::DEPTH => Two::UNITS,
+        _ => Three::UNITS,
+    };
+    units / at_once * at_once
 }
 
 /// Whether a table is one that this is for.
 pub(super) fn takes(lookup: &Lookup) -> bool {
-    take(lookup) || lookup.depth == Three::DEPTH && lookup.form == Form::Split
+    take(lookup, Three::DEPTH)
 }
 
 /// Dot products of a range of units with `T` vectors.
@@ -275,7 +277,7 @@ pub(super) unsafe fn dot<const T: usize, const VNNI: bool>(
     // SAFETY: the caller promises all of it.
     unsafe {
         match tile.lookup.depth {
-            2 => steps::<Two, { two::PARTS }, T, VNNI>(tile, units, by, sums),
+            Two::DEPTH => steps::<Two, { two::PARTS }, T, VNNI>(tile, units, by, sums),
             _ => steps::<Three, { three::PARTS }, T, VNNI>(tile, units, by, sums),
         }
     }
