@@ -35,9 +35,9 @@ pub(super) const OPS: Ops = Ops {
 
 /// With VBMI and VNNI. Where look-ups are quick, doing them twice is still quicker than decoding first.
 pub(super) const SEVERAL: Several = Several {
-    least: |lookup| if take(lookup, 2) { 3 } else { FEW + 1 },
+    least: |lookup| if take(lookup, 2..=2) { 3 } else { FEW + 1 },
     most: |lookup| match lookup.depth {
-        _ if take(lookup, 2) => 32,
+        _ if take(lookup, 2..=2) => 32,
         2 | 4 | 8 => 16,
         _ => 8,
     },

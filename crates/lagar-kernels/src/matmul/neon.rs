@@ -238,7 +238,7 @@ unsafe fn dot<const DOTPROD: bool>(
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
         // Without the int8 dot product there is one vector: see `OPS`.
-        let quads = take(tile.lookup, 3) && tile.blocks().is_multiple_of(BLOCKS);
+        let quads = take(tile.lookup, 2..=3) && tile.blocks().is_multiple_of(BLOCKS);
         match (by.x_sums.len(), quads) {
             (1, true) => quads::dot::<1, DOTPROD>(tile, units, by, sums),
             (2, true) => quads::dot::<2, true>(tile, units, by, sums),

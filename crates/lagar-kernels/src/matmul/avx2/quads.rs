@@ -1,7 +1,8 @@
-//! Products with a few vectors at 2 and 3 bits a weight, four blocks of columns at a time: see [`quads`](super::super::quads).
+//! Products with a few vectors at 1 to 3 bits a weight, four blocks of columns at a time: see [`quads`](super::super::quads).
 //!
 //! (Where levels are brought together instead of codes, as in [`super::pairs`], there are four times as many of them.)
 
+mod one;
 mod three;
 mod two;
 
@@ -14,6 +15,7 @@ use super::super::lookup::{Lookup, SPLIT_OFFSET};
 use super::super::quads::{BLOCKS, BY_COLUMN, take};
 use super::super::tile::{AHEAD, Factors, Tile};
 use super::{accumulate, correction};
+use one::One;
 use three::Three;
 use two::Two;
 
@@ -251,6 +253,7 @@ pub(super) fn taken(tile: &Tile<'_>, units: usize) -> usize {
         return 0;
     }
     let at_once = match tile.lookup.depth {
+        One::DEPTH => One::UNITS,
         Two::DEPTH => Two::UNITS,
         _ => Three::UNITS,
     };
@@ -259,7 +262,7 @@ pub(super) fn taken(tile: &Tile<'_>, units: usize) -> usize {
 
 /// Whether a table is one that this is for.
 pub(super) fn takes(lookup: &Lookup) -> bool {
-    take(lookup, Three::DEPTH)
+    take(lookup, One::DEPTH..=Three::DEPTH)
 }
 
 /// Dot products of a range of units with `T` vectors.
@@ -277,6 +280,7 @@ pub(super) unsafe fn dot<const T: usize, const VNNI: bool>(
     // SAFETY: the caller promises all of it.
     unsafe {
         match tile.lookup.depth {
+            One::DEPTH => steps::<One, { one::PARTS }, T, VNNI>(tile, units, by, sums),
             Two::DEPTH => steps::<Two, { two::PARTS }, T, VNNI>(tile, units, by, sums),
             _ => steps::<Three, { three::PARTS }, T, VNNI>(tile, units, by, sums),
         }

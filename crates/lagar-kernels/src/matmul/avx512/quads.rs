@@ -164,7 +164,7 @@ impl Pairs for Quads {
 
     #[inline(always)]
     unsafe fn new(lookup: &Lookup) -> Self {
-        assert!(take(lookup, 2));
+        assert!(take(lookup, 2..=2));
         let [p, q] = lookup.halves;
         // SAFETY: the caller promises AVX-512.
         unsafe {

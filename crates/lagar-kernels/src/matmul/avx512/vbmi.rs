@@ -74,7 +74,7 @@ pub(super) unsafe fn several(
     // SAFETY: the caller promises the processor.
     unsafe {
         match (lookup.depth, lookup.form) {
-            _ if take(lookup, 2) => from_three::<Quads>(stage, x, task, sums),
+            _ if take(lookup, 2..=2) => from_three::<Quads>(stage, x, task, sums),
             (4, Form::Split) => products::<Blocks<Lanes<Halves, 4, 2>, 2>>(stage, x, task, sums),
             (4, Form::Nibble) => products::<Blocks<Lanes<Small, 4, 2>, 2>>(stage, x, task, sums),
             _ => with_steps!(lookup, Unsigned, |S| products::<Blocks<S, 1>>(
