@@ -166,22 +166,26 @@ trait Step<const PARTS: usize>: Copy {
     /// The processor has AVX2.
     unsafe fn new(lookup: &Lookup) -> Self;
 
-    /// Before the first step, whose codes begin at `from`, given the byte before them in each block.
+    /// Before the first step, whose codes begin at `codes`, given the byte before them in each block.
     ///
     /// # Safety
     /// As [`Step::add`].
-    unsafe fn begin(self, before: [u8; BLOCKS], from: *const u8, block_bytes: usize)
-    -> Self::Begun;
+    unsafe fn begin(
+        self,
+        before: [u8; BLOCKS],
+        codes: *const u8,
+        block_bytes: usize,
+    ) -> Self::Begun;
 
     /// Adds products with each vector to its sums from the register `first` on, rows in any order. Levels are those of the last, second, third
     /// and first column of each block: those come first that are known first.
     ///
     /// # Safety
-    /// The processor has the instruction set; the codes begin at `from`, those of the next block `block_bytes` on; in each block 64 bytes are
+    /// The processor has the instruction set; the codes begin at `codes`, behind another byte, those of the next block `block_bytes` on; in each block 64 bytes are
     /// readable from the codes of each unit on.
     unsafe fn add<A: Add, const T: usize>(
         self,
-        from: *const u8,
+        codes: *const u8,
         block_bytes: usize,
         begun: Self::Begun,
         add: &[A; T],
@@ -194,6 +198,49 @@ trait Step<const PARTS: usize>: Copy {
     /// # Safety
     /// The processor has AVX2.
     unsafe fn ascending(sums: [__m256i; PARTS]) -> [__m256i; PARTS];
+}
+
+/// 16 bytes in each half, those from `from` on and those `distance` further on, in an order.
+///
+/// # Safety
+/// The processor has AVX2; both are readable.
+#[inline(always)]
+unsafe fn both(from: *const u8, distance: usize, order: __m256i) -> __m256i {
+    // SAFETY: the caller promises both.
+    unsafe {
+        let first = _mm256_castsi128_si256(_mm_loadu_si128(from.cast()));
+        let second = _mm_loadu_si128(from.add(distance).cast());
+        _mm256_shuffle_epi8(_mm256_inserti128_si256::<1>(first, second), order)
+    }
+}
+
+/// Brings the bytes of four registers together, in each half: lane `i` of the result's register `j` has byte `4 · j + i` of each.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn together([a, b, c, d]: [__m256i; BLOCKS]) -> [__m256i; 4] {
+    // SAFETY: the caller promises AVX2.
+    unsafe {
+        let first = [_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d)];
+        let second = [_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d)];
+        [
+            _mm256_unpacklo_epi16(first[0], first[1]),
+            _mm256_unpackhi_epi16(first[0], first[1]),
+            _mm256_unpacklo_epi16(second[0], second[1]),
+            _mm256_unpackhi_epi16(second[0], second[1]),
+        ]
+    }
+}
+
+/// 4 bits of each byte, from one up; `low` is 15 in each.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn from<const BIT: i32>(bytes: __m256i, low: __m256i) -> __m256i {
+    // SAFETY: the caller promises AVX2.
+    unsafe { _mm256_and_si256(_mm256_srli_epi16::<BIT>(bytes), low) }
 }
 
 /// Adds the products of levels with each vector to one register of its sums.

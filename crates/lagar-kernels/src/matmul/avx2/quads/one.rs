@@ -6,8 +6,8 @@
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-use super::super::decode::{Decode, Halves};
-use super::{Add, BLOCKS, Lookup, Step, Sums, add_all};
+use super::super::decode::{Decode, Halves, twice};
+use super::{Add, BLOCKS, Lookup, Step, Sums, add_all, both, from, together};
 
 /// Registers of two units: even rows and odd ones of their first 4 pairs, then of the others.
 pub(super) const PARTS: usize = 4;
@@ -16,40 +16,13 @@ pub(super) const PARTS: usize = 4;
 const PAIRS: usize = 8;
 
 /// Of 9 bytes, those of all pairs, which begin with the second one, and those before each.
-const OWN_AND_BEFORE: [u8; 2 * PAIRS] = [1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 2, 3, 4, 5, 6, 7];
+const OWN_AND_BEFORE: [i8; 2 * PAIRS] = [1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 2, 3, 4, 5, 6, 7];
 
 /// Look-up of the codes of two units in four blocks.
 #[derive(Clone, Copy)]
 pub(super) struct One {
     table: Halves,
     own_and_before: __m256i,
-}
-
-impl One {
-    /// The bytes of two units in one block, one in each half; `from` is the byte before them.
-    ///
-    /// # Safety
-    /// The processor has AVX2; 24 bytes are readable.
-    #[inline(always)]
-    unsafe fn block(self, from: *const u8) -> __m256i {
-        // SAFETY: the caller promises both.
-        unsafe {
-            let first = _mm256_castsi128_si256(_mm_loadu_si128(from.cast()));
-            let second = _mm_loadu_si128(from.add(PAIRS).cast());
-            let both = _mm256_inserti128_si256::<1>(first, second);
-            _mm256_shuffle_epi8(both, self.own_and_before)
-        }
-    }
-
-    /// 4 bits of each byte, from one up.
-    ///
-    /// # Safety
-    /// The processor has AVX2.
-    #[inline(always)]
-    unsafe fn from<const BIT: i32>(self, bytes: __m256i) -> __m256i {
-        // SAFETY: the caller promises AVX2.
-        unsafe { _mm256_and_si256(_mm256_srli_epi16::<BIT>(bytes), self.table.low) }
-    }
 }
 
 impl Step<PARTS> for One {
@@ -60,13 +33,12 @@ impl Step<PARTS> for One {
 
     #[inline(always)]
     unsafe fn new(lookup: &Lookup) -> Self {
-        // See `Three`.
-        let order = black_box(&OWN_AND_BEFORE);
-        // SAFETY: the caller promises AVX2; the array has 16 bytes.
+        // SAFETY: the caller promises AVX2.
         unsafe {
             Self {
                 table: Halves::new(lookup),
-                own_and_before: _mm256_broadcastsi128_si256(_mm_loadu_si128(order.as_ptr().cast())),
+                // See `Three`.
+                own_and_before: twice(black_box(OWN_AND_BEFORE)),
             }
         }
     }
@@ -77,7 +49,7 @@ impl Step<PARTS> for One {
     #[inline(always)]
     unsafe fn add<A: Add, const T: usize>(
         self,
-        from: *const u8,
+        codes: *const u8,
         block_bytes: usize,
         (): (),
         add: &[A; T],
@@ -87,46 +59,38 @@ impl Step<PARTS> for One {
         let table = self.table;
         // SAFETY: the caller promises all of it, and that a byte is before the codes.
         unsafe {
-            let from = from.sub(1);
-            let [a, b, c, d] = [
-                self.block(from),
-                self.block(from.add(block_bytes)),
-                self.block(from.add(2 * block_bytes)),
-                self.block(from.add(3 * block_bytes)),
-            ];
-            let own = [_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d)];
-            let before = [_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d)];
-            let pairs = [
-                [
-                    _mm256_unpacklo_epi16(own[0], own[1]),
-                    _mm256_unpacklo_epi16(before[0], before[1]),
-                ],
-                [
-                    _mm256_unpackhi_epi16(own[0], own[1]),
-                    _mm256_unpackhi_epi16(before[0], before[1]),
-                ],
-            ];
+            let (from_before, order) = (codes.sub(1), self.own_and_before);
+            let [own, more, before, more_before] = together([
+                both(from_before, PAIRS, order),
+                both(from_before.add(block_bytes), PAIRS, order),
+                both(from_before.add(2 * block_bytes), PAIRS, order),
+                both(from_before.add(3 * block_bytes), PAIRS, order),
+            ]);
+            let pairs = [[own, before], [more, more_before]];
             for (i, [own, before]) in pairs.into_iter().enumerate() {
-                let (at4, at8) = (self.from::<4>(before), _mm256_and_si256(own, table.low));
+                let (at4, at8) = (
+                    from::<4>(before, table.low),
+                    _mm256_and_si256(own, table.low),
+                );
                 // From bit 4 on.
                 let edge = _mm256_or_si256(at4, _mm256_slli_epi16::<4>(at8));
                 let (at5, at6, at7) = (
-                    self.from::<1>(edge),
-                    self.from::<2>(edge),
-                    self.from::<3>(edge),
+                    from::<1>(edge, table.low),
+                    from::<2>(edge, table.low),
+                    from::<3>(edge, table.low),
                 );
                 let even = [
                     table.of(at4, at8),
-                    table.of(self.from::<2>(before), at6),
-                    table.of(self.from::<3>(before), at7),
-                    table.of(self.from::<1>(before), at5),
+                    table.of(from::<2>(before, table.low), at6),
+                    table.of(from::<3>(before, table.low), at7),
+                    table.of(from::<1>(before, table.low), at5),
                 ];
                 add_all(add, sums, first + 2 * i, even);
                 let odd = [
-                    table.of(at8, self.from::<4>(own)),
-                    table.of(at6, self.from::<2>(own)),
-                    table.of(at7, self.from::<3>(own)),
-                    table.of(at5, self.from::<1>(own)),
+                    table.of(at8, from::<4>(own, table.low)),
+                    table.of(at6, from::<2>(own, table.low)),
+                    table.of(at7, from::<3>(own, table.low)),
+                    table.of(at5, from::<1>(own, table.low)),
                 ];
                 add_all(add, sums, first + 2 * i + 1, odd);
             }

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use lagar_codec::BLOCK_COLS;
 
 use super::super::decode::{Decode, Halves};
-use super::{Add, BLOCKS, Lookup, Step, Sums, add_all};
+use super::{Add, BLOCKS, Lookup, Step, Sums, add_all, from, together};
 
 /// Registers of two units, as many as have 32 bytes of codes in each block.
 pub(super) const PARTS: usize = 4;
@@ -31,8 +31,8 @@ impl Two {
         // SAFETY: the caller promises AVX2.
         unsafe {
             Shared {
-                middle: _mm256_and_si256(_mm256_srli_epi16::<2>(codes), self.0.low),
-                high: _mm256_and_si256(_mm256_srli_epi16::<4>(codes), self.0.low),
+                middle: from::<2>(codes, self.0.low),
+                high: from::<4>(codes, self.0.low),
             }
         }
     }
@@ -51,7 +51,7 @@ impl Two {
             let high = _mm256_alignr_epi8::<12>(own.high, before.high);
             // Of the 8 bits that begin 4 before the byte, those in the middle.
             let edge = _mm256_or_si256(_mm256_slli_epi16::<4>(low), high);
-            let edge = _mm256_and_si256(_mm256_srli_epi16::<2>(edge), self.0.low);
+            let edge = from::<2>(edge, self.0.low);
             [
                 self.0.of(low, own.high),
                 self.0.of(high, low),
@@ -59,31 +59,6 @@ impl Two {
                 self.0.of(middle, edge),
             ]
         }
-    }
-}
-
-/// The codes of two units in four blocks, each lane those of a row: part `p` has rows `4 · p` to `4 · p + 3` of each unit.
-///
-/// # Safety
-/// The processor has AVX2; 32 bytes are readable in each block, the next of which is `block_bytes` on.
-#[inline(always)]
-unsafe fn transposed(from: *const u8, block_bytes: usize) -> [__m256i; PARTS] {
-    // SAFETY: the caller promises both.
-    unsafe {
-        let first = _mm256_loadu_si256(from.cast());
-        let second = _mm256_loadu_si256(from.add(block_bytes).cast());
-        let third = _mm256_loadu_si256(from.add(2 * block_bytes).cast());
-        let fourth = _mm256_loadu_si256(from.add(3 * block_bytes).cast());
-        let a = _mm256_unpacklo_epi8(first, second);
-        let b = _mm256_unpackhi_epi8(first, second);
-        let c = _mm256_unpacklo_epi8(third, fourth);
-        let d = _mm256_unpackhi_epi8(third, fourth);
-        [
-            _mm256_unpacklo_epi16(a, c),
-            _mm256_unpackhi_epi16(a, c),
-            _mm256_unpacklo_epi16(b, d),
-            _mm256_unpackhi_epi16(b, d),
-        ]
     }
 }
 
@@ -107,7 +82,7 @@ impl Step<PARTS> for Two {
     #[inline(always)]
     unsafe fn add<A: Add, const T: usize>(
         self,
-        from: *const u8,
+        codes: *const u8,
         block_bytes: usize,
         before: Shared,
         add: &[A; T],
@@ -116,7 +91,13 @@ impl Step<PARTS> for Two {
     ) -> Shared {
         // SAFETY: the caller promises all of it.
         unsafe {
-            let codes = transposed(from, block_bytes);
+            // Each lane is a row: part `p` has rows `4 · p` to `4 · p + 3` of each unit.
+            let codes = together([
+                _mm256_loadu_si256(codes.cast()),
+                _mm256_loadu_si256(codes.add(block_bytes).cast()),
+                _mm256_loadu_si256(codes.add(2 * block_bytes).cast()),
+                _mm256_loadu_si256(codes.add(3 * block_bytes).cast()),
+            ]);
             let last = self.shared(codes[PARTS - 1]);
             // The row before the second unit is the first one's last.
             let mut before = Shared {
