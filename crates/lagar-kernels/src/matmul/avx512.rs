@@ -15,8 +15,8 @@ use std::hint::black_box;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::{FREE_OFFSET, Form, Lookup, SPLIT_OFFSET};
-use super::quads::take;
 use super::tile::{Ops, Product, Several, UNIT};
+use quads::takes;
 pub(super) use units::accumulate;
 use units::{Bw, BwVnni, Decoded, Set, Source, Values, Vbmi, add};
 pub(super) use vbmi::decode;
@@ -35,9 +35,9 @@ pub(super) const OPS: Ops = Ops {
 
 /// With VBMI and VNNI. Where look-ups are quick, doing them twice is still quicker than decoding first.
 pub(super) const SEVERAL: Several = Several {
-    least: |lookup| if take(lookup, 2..=2) { 3 } else { FEW + 1 },
+    least: |lookup| if takes(lookup) { 3 } else { FEW + 1 },
     most: |lookup| match lookup.depth {
-        _ if take(lookup, 2..=2) => 32,
+        _ if takes(lookup) => 32,
         2 | 4 | 8 => 16,
         _ => 8,
     },

@@ -1,9 +1,9 @@
 //! What the products of four blocks at a time share, at 1 to 3 bits a weight and with a split table.
 //!
-//! At 2 bits a byte has the codes of a row's 4 weights in one block, at 1 bit it has those of a pair of rows, at 3 bits three bytes have those. Such bytes of one row, or
-//! pair, in four blocks are brought together before anything is looked up, as a lane of 32 bits. So each look-up gives what is multiplied next,
-//! by values that lie 4 columns apart, and all products of 16 columns belong to the same rows. The older bits of a byte's windows are in the byte
-//! before: that of the row or pair before, in the lane before.
+//! At 2 bits a byte has the codes of a row's 4 weights in one block; at 1 bit it has those of a pair of rows, at 3 bits three bytes have
+//! those. Such bytes of one row, or pair, in four blocks are brought together before anything is looked up, as a lane of 32 bits. So each
+//! look-up gives what is multiplied next, by values that lie 4 columns apart, and all products of 16 columns belong to the same rows. The older
+//! bits of a byte's windows are in the byte before: that of the row or pair before, in the lane before.
 
 use std::ops::RangeInclusive;
 

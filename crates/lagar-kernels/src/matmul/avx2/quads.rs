@@ -181,8 +181,8 @@ trait Step<const PARTS: usize>: Copy {
     /// and first column of each block: those come first that are known first.
     ///
     /// # Safety
-    /// The processor has the instruction set; the codes begin at `codes`, behind another byte, those of the next block `block_bytes` on; in each block 64 bytes are
-    /// readable from the codes of each unit on.
+    /// The processor has the instruction set; the codes begin at `codes`, behind another byte, those of the next block `block_bytes` on; in
+    /// each block 64 bytes are readable from the codes of each unit on.
     unsafe fn add<A: Add, const T: usize>(
         self,
         codes: *const u8,
@@ -229,6 +229,21 @@ unsafe fn together([a, b, c, d]: [__m256i; BLOCKS]) -> [__m256i; 4] {
             _mm256_unpackhi_epi16(first[0], first[1]),
             _mm256_unpacklo_epi16(second[0], second[1]),
             _mm256_unpackhi_epi16(second[0], second[1]),
+        ]
+    }
+}
+
+/// Lanes of even rows and of odd ones in turns, in each half.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn in_turns(even: __m256i, odd: __m256i) -> [__m256i; 2] {
+    // SAFETY: the caller promises AVX2.
+    unsafe {
+        [
+            _mm256_unpacklo_epi32(even, odd),
+            _mm256_unpackhi_epi32(even, odd),
         ]
     }
 }
@@ -283,7 +298,7 @@ unsafe fn blocks<S: Step<PARTS>, const PARTS: usize, A: Add, const T: usize>(
         let before = std::array::from_fn(|i| from.add(i * block_bytes).read());
         let mut begun = step.begin(before, from.add(1), block_bytes);
         for i in 0..steps {
-            // As many lines as a step takes from four blocks, which lie one after the other.
+            // As many lines as a step takes from four blocks, which lie one after the other: all of them, where the steps are a whole tile's.
             let ahead = from.wrapping_add(AHEAD + i * BLOCKS * bytes);
             for line in (0..BLOCKS * bytes).step_by(64) {
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());

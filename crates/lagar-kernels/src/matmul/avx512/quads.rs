@@ -15,6 +15,11 @@ use super::bw::straight::transposed;
 use super::several::{Group, Pairs, ROWS, Values, ask, multiply};
 use super::units::Source;
 
+/// Whether a table is one that this is for.
+pub(super) fn takes(lookup: &Lookup) -> bool {
+    take(lookup, 2..=2)
+}
+
 /// Look-up of four blocks.
 #[derive(Clone, Copy)]
 pub(super) struct Quads {
@@ -164,7 +169,7 @@ impl Pairs for Quads {
 
     #[inline(always)]
     unsafe fn new(lookup: &Lookup) -> Self {
-        assert!(take(lookup, 2..=2));
+        assert!(takes(lookup));
         let [p, q] = lookup.halves;
         // SAFETY: the caller promises AVX-512.
         unsafe {

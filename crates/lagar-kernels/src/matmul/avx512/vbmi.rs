@@ -9,13 +9,12 @@ use std::ops::Range;
 use lagar_codec::Activations;
 
 use super::super::lookup::{FREE_OFFSET, Form, Lookup, Place};
-use super::super::quads::take;
 use super::super::stage::WindowStage;
 use super::super::tasks::Task;
 use super::super::tile::{Factors, Tile, UNIT};
 use super::bw::decode::{Decode, Extract, Plain, Whole, four_times};
 use super::bw::straight::transposed;
-use super::quads::Quads;
+use super::quads::{Quads, takes};
 use super::several::{Blocks, Levels, from_three, products};
 use super::units::{Set, Source, Steps, Vbmi};
 
@@ -74,7 +73,7 @@ pub(super) unsafe fn several(
     // SAFETY: the caller promises the processor.
     unsafe {
         match (lookup.depth, lookup.form) {
-            _ if take(lookup, 2..=2) => from_three::<Quads>(stage, x, task, sums),
+            _ if takes(lookup) => from_three::<Quads>(stage, x, task, sums),
             (4, Form::Split) => products::<Blocks<Lanes<Halves, 4, 2>, 2>>(stage, x, task, sums),
             (4, Form::Nibble) => products::<Blocks<Lanes<Small, 4, 2>, 2>>(stage, x, task, sums),
             _ => with_steps!(lookup, Unsigned, |S| products::<Blocks<S, 1>>(

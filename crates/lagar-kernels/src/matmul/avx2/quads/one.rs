@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use std::hint::black_box;
 
 use super::super::decode::{Decode, Halves, twice};
-use super::{Add, BLOCKS, Lookup, Step, Sums, add_all, both, from, together};
+use super::{Add, BLOCKS, Lookup, Step, Sums, Two, add_all, both, from, in_turns, together};
 
 /// Registers of two units: even rows and odd ones of their first 4 pairs, then of the others.
 pub(super) const PARTS: usize = 4;
@@ -101,15 +101,8 @@ impl Step<PARTS> for One {
     unsafe fn ascending([a, b, c, d]: [__m256i; PARTS]) -> [__m256i; PARTS] {
         // SAFETY: the caller promises AVX2.
         unsafe {
-            // 4 pairs of each unit in order.
-            let [a, b] = [_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)];
-            let [c, d] = [_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d)];
-            [
-                _mm256_permute2x128_si256::<0x20>(a, b),
-                _mm256_permute2x128_si256::<0x20>(c, d),
-                _mm256_permute2x128_si256::<0x31>(a, b),
-                _mm256_permute2x128_si256::<0x31>(c, d),
-            ]
+            let ([a, b], [c, d]) = (in_turns(a, b), in_turns(c, d));
+            Two::ascending([a, b, c, d])
         }
     }
 }

@@ -10,7 +10,7 @@ use std::hint::black_box;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::super::decode::{Decode, Halves, twice};
-use super::{Add, BLOCKS, Lookup, Step, Sums, add_all, both, from, together};
+use super::{Add, BLOCKS, Lookup, Step, Sums, add_all, both, from, in_turns, together};
 
 /// Registers of a unit: even rows and odd ones.
 pub(super) const PARTS: usize = 2;
@@ -89,13 +89,13 @@ impl Step<PARTS> for Three {
     unsafe fn begin(
         self,
         before: [u8; BLOCKS],
-        from: *const u8,
+        codes: *const u8,
         block_bytes: usize,
     ) -> Self::Begun {
         // SAFETY: the caller promises AVX2 and the codes.
         unsafe {
             let before = _mm256_set1_epi32(i32::from_le_bytes(before));
-            (before, self.codes(from, block_bytes))
+            (before, self.codes(codes, block_bytes))
         }
     }
 
@@ -109,7 +109,7 @@ impl Step<PARTS> for Three {
         sums: &mut [Sums; T],
         first: usize,
     ) -> Self::Begun {
-        let Self { table, .. } = self;
+        let table = self.table;
         // SAFETY: the caller promises all of it. Of what is looked up by, bits 4 to 6 are ignored, and bit 7 is 0.
         unsafe {
             // The next unit's codes, or what lies where they would: they are there when they are needed.
@@ -146,8 +146,7 @@ impl Step<PARTS> for Three {
     unsafe fn ascending([even, odd]: [__m256i; PARTS]) -> [__m256i; PARTS] {
         // SAFETY: the caller promises AVX2.
         unsafe {
-            let a = _mm256_unpacklo_epi32(even, odd);
-            let b = _mm256_unpackhi_epi32(even, odd);
+            let [a, b] = in_turns(even, odd);
             [
                 _mm256_permute2x128_si256::<0x20>(a, b),
                 _mm256_permute2x128_si256::<0x31>(a, b),

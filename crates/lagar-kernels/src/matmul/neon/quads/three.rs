@@ -66,19 +66,9 @@ impl Three {
         high: uint8x16_t,
     ) -> int8x16_t {
         // SAFETY: the caller promises NEON.
-        unsafe { self.whole(vsliq_n_u8::<REST>(vshrq_n_u8::<BIT>(low), high)) }
-    }
-
-    /// Levels of windows that are bytes.
-    ///
-    /// # Safety
-    /// The processor has NEON.
-    #[inline(always)]
-    unsafe fn whole(self, windows: uint8x16_t) -> int8x16_t {
-        // SAFETY: the caller promises NEON.
         unsafe {
-            let low = vandq_u8(windows, vdupq_n_u8(15));
-            self.0.of(low, vshrq_n_u8::<4>(windows))
+            self.0
+                .levels(vsliq_n_u8::<REST>(vshrq_n_u8::<BIT>(low), high))
         }
     }
 }
@@ -123,7 +113,7 @@ impl Step for Three {
                 ];
                 vectors.add(unit, 2 * half, even);
                 let odd = [
-                    self.whole(third),
+                    self.0.levels(third),
                     self.of::<2, 6>(second, third),
                     self.of::<5, 3>(second, third),
                     self.of::<7, 1>(first, second),
