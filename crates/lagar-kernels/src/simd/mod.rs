@@ -64,6 +64,13 @@ pub trait Simd: Integers {
     /// How many vectors of 16 lanes the registers hold: the room of a kernel's accumulators.
     const REGISTERS: usize;
 
+    /// Asks for the cache line `bytes` after the start of `from`, which need not be a part of it. A hint: where an
+    /// instruction set has none, nothing happens.
+    #[inline(always)]
+    fn prefetch<T>(self, from: &T, bytes: usize) {
+        let _ = (from, bytes);
+    }
+
     /// All lanes `v`.
     fn splat(self, v: f32) -> Self::F32;
     /// Lane `i` from `from[i]`.

@@ -2,14 +2,22 @@
 
 mod rows;
 
+use std::cell::RefCell;
 use std::ops::Range;
 
-use super::kv::{Head, KvCache, Stored, in_format};
+use super::kv::{KvCache, in_format};
+use crate::simd::LANES;
 use crate::{Cpu, Disjoint};
 use rows::Rows;
 
-/// Rows (pairs of a token and a head) that share the loads of keys and values.
-const ROWS: usize = 4;
+/// Rows (pairs of a token and a head) of a task at most: they share what is read of keys and values.
+const ROWS: usize = 8;
+
+type Lanes = [f32; LANES];
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<Lanes>> = const { RefCell::new(Vec::new()) };
+}
 
 /// One sequence in [`Cpu::attention`].
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +65,8 @@ impl AttentionArgs<'_> {
     }
 
     /// The number of tasks, each a few rows of one cache head.
-    fn tasks(&self) -> usize {
-        self.cache.kv_heads * self.rows().div_ceil(ROWS)
+    fn tasks(&self, rows: usize) -> usize {
+        self.cache.kv_heads * self.rows().div_ceil(rows)
     }
 
     /// The positions that token `t` sees.
@@ -87,82 +95,58 @@ impl Cpu {
         let len: usize = sequences.iter().map(AttentionArgs::results).sum();
         assert_eq!(out.len(), len, "out is n x heads x head_dim");
         let out = Disjoint::new(out);
-        let tasks = sequences.iter().map(AttentionArgs::tasks).sum();
-        self.pool().run(tasks, &|mut task| {
+        let tasks = |rows| sequences.iter().map(|args| args.tasks(rows)).sum();
+        // Smaller tasks where threads would go without one, or wait for others' last.
+        let rows = match tasks(ROWS) {
+            tasks if tasks < 2 * self.threads() => ROWS / 2,
+            _ => ROWS,
+        };
+        self.pool().run(tasks(rows), &|mut task| {
             let mut first = 0;
             for args in sequences {
-                if task < args.tasks() {
-                    return self.attention_task(args, task, first, out);
+                if task < args.tasks(rows) {
+                    return self.attention_task(args, task, rows, first, out);
                 }
-                task -= args.tasks();
+                task -= args.tasks(rows);
                 first += args.query.len();
             }
         });
     }
 
-    /// A task of one sequence, whose results begin at `start`.
+    /// A task of up to `rows` rows of one sequence, whose results begin at `start`.
     fn attention_task(
         &self,
         args: &AttentionArgs<'_>,
         task: usize,
+        rows: usize,
         start: usize,
         out: Disjoint<'_, f32>,
     ) {
         let (heads, cache) = (args.heads, args.cache);
         let group = heads / cache.kv_heads;
-        let tasks = args.rows().div_ceil(ROWS);
-        let (kv_head, first) = (task / tasks, task % tasks * ROWS);
-        let rows = ROWS.min(args.rows() - first);
-        let mut part = Part {
-            queries: [&[]; ROWS],
-            ranges: [const { 0..0 }; ROWS],
-            results: Default::default(),
-            scale: args.scale,
-        };
+        let tasks = args.rows().div_ceil(rows);
+        let (kv_head, first) = (task / tasks, task % tasks * rows);
+        let rows = rows.min(args.rows() - first);
+        let mut queries: [&[f32]; ROWS] = Default::default();
+        let mut ranges: [Range<usize>; ROWS] = Default::default();
+        let mut results: [&mut [f32]; ROWS] = Default::default();
         for row in 0..rows {
             let (token, head) = ((first + row) / group, (first + row) % group);
             let offset = (token * heads + kv_head * group + head) * cache.head_dim;
-            part.queries[row] = &args.query[offset..][..cache.head_dim];
-            part.ranges[row] = args.visible(token);
+            queries[row] = &args.query[offset..][..cache.head_dim];
+            ranges[row] = args.visible(token);
             // SAFETY: every token and head is in one task.
-            part.results[row] =
-                unsafe { out.slice(start + offset..start + offset + cache.head_dim) };
+            results[row] = unsafe { out.slice(start + offset..start + offset + cache.head_dim) };
         }
-        in_format!(&cache.store, heads => part.run(self, &heads[kv_head], rows));
-    }
-}
-
-/// Up to [`ROWS`] rows of a task.
-struct Part<'a> {
-    queries: [&'a [f32]; ROWS],
-    /// Visible positions.
-    ranges: [Range<usize>; ROWS],
-    results: [&'a mut [f32]; ROWS],
-    scale: f32,
-}
-
-impl Part<'_> {
-    fn run<U: Stored<V>, const V: usize>(&mut self, cpu: &Cpu, head: &Head<U>, rows: usize) {
-        match rows {
-            1 => self.dispatch::<U, V, 1>(cpu, head),
-            2 => self.dispatch::<U, V, 2>(cpu, head),
-            3 => self.dispatch::<U, V, 3>(cpu, head),
-            _ => self.dispatch::<U, V, ROWS>(cpu, head),
-        }
-    }
-
-    /// Computes the first `R` rows.
-    fn dispatch<U: Stored<V>, const V: usize, const R: usize>(
-        &mut self,
-        cpu: &Cpu,
-        head: &Head<U>,
-    ) {
-        cpu.isa().dispatch(Rows::<U, V, R> {
-            head,
-            queries: std::array::from_fn(|row| self.queries[row]),
-            ranges: std::array::from_fn(|row| self.ranges[row].clone()),
-            results: &mut self.results[..R],
-            scale: self.scale,
+        SCRATCH.with_borrow_mut(|scratch| {
+            in_format!(&cache.store, heads => self.isa().dispatch(Rows {
+                head: &heads[kv_head],
+                queries: &queries[..rows],
+                ranges: &ranges[..rows],
+                results: &mut results[..rows],
+                scale: args.scale,
+                scratch,
+            }));
         });
     }
 }
