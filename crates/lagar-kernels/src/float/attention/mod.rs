@@ -1,6 +1,8 @@
 //! Attention over a key-value cache.
 
+mod keys;
 mod rows;
+mod values;
 
 use std::cell::RefCell;
 use std::ops::Range;

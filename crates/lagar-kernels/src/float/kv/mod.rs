@@ -91,10 +91,10 @@ pub(super) struct Head<U> {
 }
 
 impl<U> Head<U> {
-    /// Memory in use, in bytes.
+    /// Bytes of all of it.
     fn bytes(&self) -> usize {
-        (self.keys.capacity() + self.values.capacity()) * size_of::<U>()
-            + (self.key_scales.capacity() + self.value_scales.capacity()) * size_of::<Scales>()
+        (self.keys.len() + self.values.len()) * size_of::<U>()
+            + (self.key_scales.len() + self.value_scales.len()) * size_of::<Scales>()
     }
 }
 
@@ -135,7 +135,8 @@ impl KvCache {
         }
     }
 
-    /// Memory in use, in bytes.
+    /// Bytes that keys and values take, in whole blocks of 16 positions where those are stored together. (Memory set aside for
+    /// more, which is not touched yet, does not count.)
     pub fn bytes(&self) -> usize {
         in_format!(&self.store, heads => heads.iter().map(Head::bytes).sum())
     }
