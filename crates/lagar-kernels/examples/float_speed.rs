@@ -88,34 +88,58 @@ fn gemm(cpu: &Cpu) {
 }
 
 fn attention(cpu: &Cpu) {
-    let (positions, head_dim) = (4096, 64);
     for (heads, kv_heads) in [(32, 4), (9, 3), (16, 16)] {
         for n in [1, 128] {
             for format in [KvFormat::F32, KvFormat::F16, KvFormat::Q8, KvFormat::Q4] {
-                let mut cache = KvCache::new(format, kv_heads, head_dim);
-                let keys = numbers(positions * kv_heads * head_dim);
-                cache.push(cpu, &keys, &keys, positions);
-                let query = numbers(n * heads * head_dim);
-                let mut out = vec![0.0; query.len()];
-                let args = AttentionArgs {
-                    query: &query,
-                    n,
-                    heads,
-                    cache: &cache,
-                    scale: 0.125,
-                    causal: true,
-                    window: None,
-                };
-                let seconds = best(|| cpu.attention(&[args], &mut out));
-                println!(
-                    "  attention {heads}/{kv_heads} x {head_dim}, {positions} positions {format:?}, n = {n}: {:.1} us a token, {:.1} GFLOP/s, {:.1} GB/s",
-                    seconds * 1e6 / n as f64,
-                    4e-9 * (n * heads * head_dim * positions) as f64 / seconds,
-                    1e-9 * cache.bytes() as f64 / seconds
-                );
+                attention_of(cpu, (heads, kv_heads, 64), 4096, n, format, 1);
             }
         }
     }
+    // What comes from memory, as in a model: more than the caches of most processors hold.
+    for (heads, positions, layers) in [((32, 4, 64), 4096, 22), ((32, 32, 128), 2048, 4)] {
+        for format in [KvFormat::F16, KvFormat::Q8, KvFormat::Q4] {
+            attention_of(cpu, heads, positions, 1, format, layers);
+        }
+    }
+}
+
+fn attention_of(
+    cpu: &Cpu,
+    (heads, kv_heads, head_dim): (usize, usize, usize),
+    positions: usize,
+    n: usize,
+    format: KvFormat,
+    layers: usize,
+) {
+    let keys = numbers(positions * kv_heads * head_dim);
+    let cache = || {
+        let mut cache = KvCache::new(format, kv_heads, head_dim);
+        cache.push(cpu, &keys, &keys, positions);
+        cache
+    };
+    let caches: Vec<KvCache> = (0..layers).map(|_| cache()).collect();
+    let query = numbers(n * heads * head_dim);
+    let mut out = vec![0.0; query.len()];
+    let seconds = best(|| {
+        for cache in &caches {
+            let args = AttentionArgs {
+                query: &query,
+                n,
+                heads,
+                cache,
+                scale: 0.125,
+                causal: true,
+                window: None,
+            };
+            cpu.attention(&[args], &mut out);
+        }
+    }) / layers as f64;
+    println!(
+        "  attention {heads}/{kv_heads} x {head_dim}, {positions} positions {format:?}, n = {n}, {layers} layers: {:.1} us a token, {:.1} GFLOP/s, {:.1} GB/s",
+        seconds * 1e6 / n as f64,
+        4e-9 * (n * heads * head_dim * positions) as f64 / seconds,
+        1e-9 * caches[0].bytes() as f64 / seconds
+    );
 }
 
 fn rows(cpu: &Cpu) {
