@@ -66,7 +66,7 @@ impl AttentionArgs<'_> {
         self.n * (self.heads / self.cache.kv_heads)
     }
 
-    /// The number of tasks, each a few rows of one cache head.
+    /// The number of tasks, each up to `rows` rows of one cache head.
     fn tasks(&self, rows: usize) -> usize {
         self.cache.kv_heads * self.rows().div_ceil(rows)
     }
