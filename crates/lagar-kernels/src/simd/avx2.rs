@@ -46,12 +46,6 @@ impl Simd for Avx2 {
     const REGISTERS: usize = 8;
 
     #[inline(always)]
-    fn prefetch<T>(self, from: &T, bytes: usize) {
-        let address = std::ptr::from_ref(from).cast::<i8>().wrapping_add(bytes);
-        // SAFETY: a hint, which no address makes fail.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address) };
-    }
-    #[inline(always)]
     fn splat(self, v: f32) -> Pair {
         // SAFETY: the token proves AVX2.
         let half = unsafe { _mm256_set1_ps(v) };

@@ -36,12 +36,6 @@ impl Simd for Avx512 {
     const REGISTERS: usize = 32;
 
     #[inline(always)]
-    fn prefetch<T>(self, from: &T, bytes: usize) {
-        let address = std::ptr::from_ref(from).cast::<i8>().wrapping_add(bytes);
-        // SAFETY: a hint, which no address makes fail.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address) };
-    }
-    #[inline(always)]
     fn splat(self, v: f32) -> __m512 {
         // SAFETY: the token proves AVX-512.
         unsafe { _mm512_set1_ps(v) }

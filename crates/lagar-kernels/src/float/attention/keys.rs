@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Lanes;
-use super::rows::{AHEAD, LINE, Pass, set};
+use super::rows::{LINE, Pass, ahead, set};
 use crate::float::kv::{Stored, bytes};
 use crate::matmul::Hadamard;
 use crate::simd::{Kernel, Simd};
@@ -52,8 +52,7 @@ impl<U: Stored<V>, const V: usize> Pass<'_, U, V> {
         let queries = &turned[first * numbers..][..R * numbers];
         let queries = queries.as_chunks::<R>().0.as_chunks::<V>().0;
         let weights = &mut weights[first * self.width()..];
-        // The first set asks for what comes next.
-        let ahead = if first == 0 { AHEAD } else { 0 };
+        let ahead = ahead(first);
         let mut block = blocks.start;
         while block < blocks.end {
             // Sums of several blocks, because each waits for the one before it.

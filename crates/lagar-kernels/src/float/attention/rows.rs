@@ -18,7 +18,7 @@ pub(super) type Taken = [Lanes; CHUNK];
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
 /// How many bytes ahead keys and values are asked for.
-pub(super) const AHEAD: usize = 8192;
+const AHEAD: usize = 8192;
 
 /// Rows (pairs of a token and a head) over a cache whose units are `V` vectors.
 pub(super) struct Rows<'a, 'b, U, const V: usize> {
@@ -43,6 +43,11 @@ pub(super) fn set<S: Simd, const SUMS: usize>(rows: usize) -> usize {
         4.. if most >= 4 => 4,
         _ => rows.min(most),
     }
+}
+
+/// How many bytes ahead the set that begins with this row asks: the first one asks for all.
+pub(super) fn ahead(first: usize) -> usize {
+    if first == 0 { AHEAD } else { 0 }
 }
 
 /// Calls a method for each set of rows, with their number as a constant and the first of them.
@@ -87,11 +92,11 @@ impl<U: Stored<V>, const V: usize> Kernel for Rows<'_, '_, U, V> {
             start,
             end,
         };
-        let (width, groups) = (end - start, groups::<U, V>(head_dim));
+        let width = pass.width();
         let lengths = [
             rows * width,
             (rows * pass.numbers()).div_ceil(LANES),
-            rows * groups.max(1) * CHUNK,
+            rows * pass.groups() * CHUNK,
             rows * pass.units() * V,
         ];
         scratch.resize(scratch.len().max(lengths.iter().sum()), [0.0; LANES]);
@@ -103,8 +108,7 @@ impl<U: Stored<V>, const V: usize> Kernel for Rows<'_, '_, U, V> {
 
         let turned = turned.as_flattened_mut();
         pass.turn(s, queries, sums.as_flattened_mut(), turned);
-        for first in (start..end).step_by(CHUNK) {
-            let blocks = first..end.min(first + CHUNK);
+        for blocks in pass.chunks() {
             by_sets!(s, rows, 1, pass.scores(&blocks, turned, weights));
         }
         for (row, range) in weights.chunks_exact_mut(width).zip(ranges) {
@@ -116,8 +120,7 @@ impl<U: Stored<V>, const V: usize> Kernel for Rows<'_, '_, U, V> {
             Softmax { row }.run(s);
         }
         sums.fill([0.0; LANES]);
-        for first in (start..end).step_by(CHUNK) {
-            let blocks = first..end.min(first + CHUNK);
+        for blocks in pass.chunks() {
             pass.take_weights(s, &blocks, weights, taken);
             by_sets!(s, rows, V, pass.values(&blocks, taken, sums));
         }
@@ -151,6 +154,19 @@ impl<U: Stored<V>, const V: usize> Pass<'_, U, V> {
     /// Units of a value.
     pub(super) fn units(&self) -> usize {
         value_units::<V>(self.head_dim)
+    }
+
+    /// Groups of a value that have weights of their own, scaled; one where values have no scales.
+    pub(super) fn groups(&self) -> usize {
+        groups::<U, V>(self.head_dim).max(1)
+    }
+
+    /// The blocks, [`CHUNK`] at a time.
+    fn chunks(&self) -> impl Iterator<Item = Range<usize>> {
+        let end = self.end;
+        (self.start..end)
+            .step_by(CHUNK)
+            .map(move |first| first..end.min(first + CHUNK))
     }
 
     /// Vectors of a row's weights.

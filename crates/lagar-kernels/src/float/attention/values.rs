@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::Lanes;
-use super::rows::{AHEAD, CHUNK, LINE, Pass, Taken};
-use crate::float::kv::{Stored, bytes, groups};
+use super::rows::{CHUNK, LINE, Pass, Taken, ahead};
+use crate::float::kv::{Stored, bytes};
 use crate::simd::{LANES, Simd};
 
 /// Groups with a scale of their own among the numbers that are summed at once: 64 at most, of 32 at least.
@@ -20,9 +20,8 @@ impl<U: Stored<V>, const V: usize> Pass<'_, U, V> {
         weights: &[Lanes],
         taken: &mut [Taken],
     ) {
-        let groups = groups::<U, V>(self.head_dim);
-        let rows = self.ranges.len();
-        for (place, taken) in taken.iter_mut().take(rows * groups.max(1)).enumerate() {
+        let (groups, rows) = (self.groups(), self.ranges.len());
+        for (place, taken) in taken.iter_mut().enumerate() {
             let (group, row) = (place / rows, place % rows);
             let weights = &weights[row * self.width() + blocks.start - self.start..];
             for ((block, weights), taken) in blocks.clone().zip(weights).zip(taken) {
@@ -80,7 +79,7 @@ impl<U: Stored<V>, const V: usize> Pass<'_, U, V> {
         if positions.is_empty() {
             return;
         }
-        let (units, groups) = (self.units(), groups::<U, V>(self.head_dim).max(1));
+        let (units, groups) = (self.units(), self.groups());
         let sums = &mut sums.as_chunks_mut().0[first * units..];
         let mut unit = 0;
         while unit < units {
@@ -93,8 +92,7 @@ impl<U: Stored<V>, const V: usize> Pass<'_, U, V> {
                 chunk: chunk.start,
                 positions: positions.clone(),
                 unit,
-                // The first set asks for what comes next.
-                ahead: if first == 0 { AHEAD } else { 0 },
+                ahead: ahead(first),
             };
             // As many sums at once as there are registers for them beside what is loaded.
             unit += match (S::REGISTERS >= 32, R, V, units - unit) {
