@@ -30,6 +30,11 @@ impl Random {
         ((self.next_u64() >> 11) as f64 + 0.5) * (2.0 / (1u64 << 53) as f64) - 1.0
     }
 
+    /// Uniform between two limits.
+    pub(crate) fn between(&mut self, [low, high]: [f64; 2]) -> f64 {
+        low + (high - low) * 0.5 * (1.0 + self.signed_unit())
+    }
+
     /// From the standard normal distribution (Marsaglia's polar method).
     pub(crate) fn gaussian(&mut self) -> f64 {
         if let Some(value) = self.spare.take() {

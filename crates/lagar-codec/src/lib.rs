@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod activations;
+mod bent;
 mod error;
 pub mod exact;
 mod layout;
@@ -32,6 +33,7 @@ mod tables;
 mod transform;
 
 pub use activations::Activations;
+pub use bent::Bent;
 pub use error::CodecError;
 pub use layout::{Group, StageLayout};
 pub use scale::{ZERO_SCALE, scale_code, scale_value};

@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let report = press(&cpu, &request, &Silent)?;
             for refined in &report.refinements {
                 println!(
-                    "  seed {seed}, tier {}: {:.4} before, {:.4} after {} steps; {:.1} s in all",
+                    "  seed {seed}, tier {}: {:.5} before, {:.5} after {} steps; {:.1} s in all",
                     refined.tier,
                     refined.kl_before,
                     refined.kl_after,
@@ -125,5 +125,5 @@ fn summary(values: &[f64]) -> String {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    format!("{mean:.4} ({least:.4}–{most:.4})")
+    format!("{mean:.5} ({least:.5}–{most:.5})")
 }

@@ -4,7 +4,8 @@
 //! ([`crate::random`]), an encoder whose result does not depend on the instruction set, sums in a
 //! fixed order.
 
-mod free;
+mod bent;
+mod halves;
 mod sample;
 mod scalar;
 mod source;
@@ -13,8 +14,9 @@ mod split;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use lagar_codec::Table;
+use lagar_codec::{Bent, Table};
 
+use self::bent::Sums;
 use self::sample::{Error, Sample};
 use self::scalar::Magnitudes;
 use self::split::Halves;
@@ -23,7 +25,7 @@ use crate::random::Random;
 /// How long to train.
 #[derive(Clone, Copy)]
 struct Effort {
-    /// Random starts of a split table, and starts of a free one.
+    /// Starts of a table.
     starts: usize,
     /// Rounds with noise, on the small sample.
     noisy: usize,
@@ -40,12 +42,9 @@ const FULL: Effort = Effort {
 /// Noise on the levels of a split table at the start of annealing, by depth, in standard deviations.
 const SPLIT_NOISE: [f64; 4] = [0.12, 0.15, 0.12, 0.08];
 
-/// Noise on the levels of a free table at the start of annealing, in units of `2^−depth`.
-const FREE_NOISE: [f64; 4] = [2.5, 3.0, 3.5, 4.5];
-
 /// Bits that one unit of excess kurtosis counts when tables are compared: a residual with long tails
 /// costs the next stage, and outliers cost more than a Gaussian shows.
-/// Free tables are for single stages, and their residual's tails are the source's.
+/// Bent tables are for single stages, and their residual's tails are the source's.
 const KURTOSIS_WEIGHT: [f64; 2] = [0.005, 0.001];
 
 /// Starts whose tables are rounded and polished.
@@ -116,7 +115,7 @@ fn measured(table: &Table) -> String {
     let (depth, error) = (table.depth(), test.measure_table(table));
     let kind = match (table.split(), depth < table.window()) {
         (Some(_), _) => "split trellis",
-        (None, true) => "free trellis",
+        (None, true) => "bent trellis",
         (None, false) => "scalar",
     };
     let twice = error.mse * test.residual(table).measure_table(table).mse;
@@ -183,7 +182,7 @@ fn train_trellis(depth: u8, effort: Effort) -> Table {
     if depth <= 4 {
         train_split(depth, effort, samples)
     } else {
-        train_free(depth, effort, samples)
+        train_bent(depth, effort, samples)
     }
 }
 
@@ -238,43 +237,35 @@ fn train_split(depth: u8, effort: Effort, mut samples: Samples) -> Table {
     best(candidates, &mut samples.compare)
 }
 
-fn train_free(depth: u8, effort: Effort, mut samples: Samples) -> Table {
-    let ordered = Magnitudes::new(&Random::new(SEEDS[2]).gaussians(1 << 20)).lloyd_max(8);
-    let mut candidates = Vec::new();
-    for start in 0..effort.starts / 2 {
+fn train_bent(depth: u8, effort: Effort, mut samples: Samples) -> Table {
+    let mut trained: Vec<(f64, Bent, f64)> = Vec::new();
+    for start in 0..4 * effort.starts {
         let mut random = Random::new(100 + start as u64);
-        let mut levels = ordered.clone();
-        let noise = FREE_NOISE[start % 4] * 0.5f64.powi(depth.into());
+        let mut sums = Sums::ordered(depth, &mut random);
         let rounds = (effort.noisy, effort.noisy / 100);
-        free::train(
-            &mut levels,
-            depth,
-            &mut samples.small,
-            &mut random,
-            noise,
-            rounds,
-        );
-        free::train(
-            &mut levels,
-            depth,
-            &mut samples.large,
-            &mut random,
-            0.0,
-            (0, effort.noisy / 50),
-        );
-        let largest = levels
-            .iter()
-            .fold(0.0f64, |max, level| max.max(level.abs()));
-        for percent in [90, 95, 100, 105] {
-            let sigma = 127.0 / largest * f64::from(percent) / 100.0;
-            let table = Table::from_levels(depth, 8, scalar::round(&levels, sigma));
-            candidates.push(with_sigma(table, sigma));
-        }
+        sums.anneal(depth, &mut samples.small, &mut random, rounds);
+        let rounds = (0, effort.noisy / 50);
+        sums.anneal(depth, &mut samples.large, &mut random, rounds);
+        let rounded = (24..=38).step_by(2).map(|sigma| {
+            let bent = sums.round(sigma.into());
+            let error = samples
+                .large
+                .measure(depth, &bent::levels(&bent), sigma as f32);
+            (score(error, depth), bent, f64::from(sigma))
+        });
+        trained.extend(rounded.min_by(|(a, ..), (b, ..)| a.total_cmp(b)));
     }
-    let table = best(candidates, &mut samples.compare);
-    let mut levels = table.levels().to_vec();
-    free::polish(&mut levels, depth, table.sigma(), &mut samples.large);
-    with_sigma(Table::from_levels(depth, 8, levels), table.sigma().into())
+    trained.sort_by(|(a, ..), (b, ..)| a.total_cmp(b));
+    let polished = trained
+        .iter()
+        .take(2 * FINALISTS)
+        .map(|&(_, mut bent, sigma)| {
+            bent::polish(&mut bent, depth, sigma as f32, &mut samples.large);
+            let levels = (0..=255).map(|w| bent.level(w) as i8).collect();
+            with_sigma(Table::from_levels(depth, 8, levels), sigma)
+        });
+    let candidates = polished.collect();
+    best(candidates, &mut samples.compare)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use lagar_codec::Split;
 
+use super::halves::fit;
 use super::sample::{Cells, Sample};
 use crate::random::Random;
 
@@ -45,23 +46,10 @@ impl Halves {
 
     /// Least squares for the values in each window.
     pub(crate) fn refit(&mut self, cells: &Cells) {
-        let mut matrix = [[0.0; 33]; 32];
-        for w in 0..256 {
-            let terms = self.terms(w);
-            for (i, i_sign) in terms {
-                for (j, j_sign) in terms {
-                    matrix[i][j] += i_sign * j_sign * cells.count[w];
-                }
-                matrix[i][32] += i_sign * cells.sum[w];
-            }
-        }
-        let all: f64 = cells.count.iter().sum();
-        for (i, &value) in self.values.iter().enumerate() {
-            // Holds entries that are hardly used, or that only count as a sum, where they are.
-            matrix[i][i] += 1e-6 * all;
-            matrix[i][32] += 1e-6 * all * value;
-        }
-        self.values = solve(matrix);
+        let mut values = self.values;
+        let targets = |w: usize| (cells.count[w], cells.sum[w]);
+        fit(&mut values, |w| self.terms(w), targets);
+        self.values = values;
     }
 
     /// The levels at `sigma` units per standard deviation, rounded, none beyond ±63.
@@ -88,29 +76,6 @@ impl Halves {
 /// The levels of a rounded table.
 pub(crate) fn levels(split: &Split) -> [f32; 256] {
     std::array::from_fn(|w| f32::from(split.level(w as u8)))
-}
-
-/// Gaussian elimination with pivoting; the last column is the right-hand side.
-fn solve(mut matrix: [[f64; 33]; 32]) -> [f64; 32] {
-    for i in 0..32 {
-        let pivot = (i..32)
-            .max_by(|&p, &q| matrix[p][i].abs().total_cmp(&matrix[q][i].abs()))
-            .unwrap_or(i);
-        matrix.swap(i, pivot);
-        let row = matrix[i];
-        for other in &mut matrix[i + 1..] {
-            let factor = other[i] / row[i];
-            for (x, y) in other.iter_mut().zip(row) {
-                *x -= factor * y;
-            }
-        }
-    }
-    let mut solution = [0.0; 32];
-    for i in (0..32).rev() {
-        let known: f64 = (i + 1..32).map(|j| matrix[i][j] * solution[j]).sum();
-        solution[i] = (matrix[i][32] - known) / matrix[i][i];
-    }
-    solution
 }
 
 /// Alternates encoding and refitting, with noise on the levels that falls to nothing over `noisy`

@@ -19,7 +19,7 @@ use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::lookup::{Form, Lookup};
 use super::tile::{AHEAD, DECODE_AHEAD, Factors, Ops, Product, Tile, UNIT};
-use decode::{Free, Half, Halves, Nibble, Plain, STEP, Steps, offset};
+use decode::{Bends, Free, Half, Halves, Nibble, Plain, STEP, Steps, offset};
 use pairs::Pairs;
 
 pub(super) const OPS: Ops = Ops {
@@ -62,6 +62,7 @@ macro_rules! with_halves {
         match $lookup.form {
             Form::Nibble => $function::<Half<Nibble, $shared, $near>, 1, $($flag),*> $arguments,
             Form::Split => $function::<Half<Halves, $shared, $near>, 1, $($flag),*> $arguments,
+            Form::Bent => $function::<Half<Bends, $shared, $near>, 1, $($flag),*> $arguments,
             _ if $lookup.window < 8 => $function::<Half<Free<8>, $shared, $near>, 1, $($flag),*> $arguments,
             _ => $function::<Half<Free<16>, $shared, $near>, 1, $($flag),*> $arguments,
         }

@@ -74,8 +74,8 @@ pub(super) const OPS_BW: Ops = Ops {
 fn offset<F: Set>(lookup: &Lookup) -> u8 {
     match lookup.form {
         Form::Split => SPLIT_OFFSET,
-        Form::Nibble | Form::Plain | Form::Free if F::VNNI => FREE_OFFSET,
-        Form::Nibble | Form::Plain | Form::Free => 0,
+        Form::Nibble | Form::Bent | Form::Plain | Form::Free if F::VNNI => FREE_OFFSET,
+        Form::Nibble | Form::Bent | Form::Plain | Form::Free => 0,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the kernels need of a table: where its windows lie, and what they decode to.
 
-use lagar_codec::{Split, Table};
+use lagar_codec::{Bent, Split, Table};
 
 /// What the look-ups of split tables, of levels within ±63, add to levels, so that they are above 0: see [`halves`].
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -16,6 +16,8 @@ pub(super) enum Form {
     Nibble,
     /// Two tables of 16 with signs, levels within ±63.
     Split,
+    /// Two tables of 16 whose sums are bent: [`Lookup::bent`].
+    Bent,
     /// The level is the window (plain int8).
     Plain,
     /// A table of `2^window` free levels, more than 16.
@@ -45,6 +47,12 @@ pub(super) struct Lookup {
     /// Of a split table, see [`halves`].
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     pub(super) halves: [[i8; 16]; 2],
+    /// How sums become levels, for [`Form::Bent`].
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "other look-ups take all levels")
+    )]
+    pub(super) bent: Option<Bent>,
 }
 
 impl Lookup {
@@ -53,11 +61,15 @@ impl Lookup {
         let mask = table.levels().len() - 1;
         let levels = std::array::from_fn(|i| table.levels()[i & mask]);
         let plain = || (0..=255u8).all(|w| levels[usize::from(w)] == w as i8);
+        let mut bent = None;
         let form = match table.split() {
             Some(_) => Form::Split,
             None if window <= 4 => Form::Nibble,
             None if table.depth() == 8 && plain() => Form::Plain,
-            None => Form::Free,
+            None => {
+                bent = Bent::of(table.levels());
+                bent.map_or(Form::Free, |_| Form::Bent)
+            }
         };
         Self {
             depth: usize::from(table.depth()),
@@ -67,6 +79,7 @@ impl Lookup {
             levels,
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             halves: table.split().map(halves).unwrap_or_default(),
+            bent,
         }
     }
 

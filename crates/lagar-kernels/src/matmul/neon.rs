@@ -68,8 +68,8 @@ macro_rules! with_decode {
             (Form::Nibble, false) => $function::<Nibble, false $(, $constant)?> $arguments,
             (Form::Split, true) => $function::<Halves, true $(, $constant)?> $arguments,
             (Form::Split, false) => $function::<Halves, false $(, $constant)?> $arguments,
-            (Form::Free, true) => $function::<Free, true $(, $constant)?> $arguments,
-            (Form::Free, false) => $function::<Free, false $(, $constant)?> $arguments,
+            (Form::Bent | Form::Free, true) => $function::<Free, true $(, $constant)?> $arguments,
+            (Form::Bent | Form::Free, false) => $function::<Free, false $(, $constant)?> $arguments,
         }
     };
 }
@@ -78,7 +78,7 @@ macro_rules! with_decode {
 fn offset(lookup: &Lookup) -> u8 {
     match lookup.form {
         Form::Split => Halves::OFFSET,
-        Form::Nibble | Form::Plain | Form::Free => 0,
+        Form::Nibble | Form::Bent | Form::Plain | Form::Free => 0,
     }
 }
 

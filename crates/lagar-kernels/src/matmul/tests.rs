@@ -1,9 +1,10 @@
 //! Every path against `lagar_codec::reference`, bit for bit.
 
 use lagar_codec::reference::{self, Stage};
-use lagar_codec::{Activations, CODES_PADDING, Split, StageLayout, Table, Transform};
+use lagar_codec::{Activations, Bent, CODES_PADDING, Split, StageLayout, Table, Transform};
 use proptest::prelude::*;
 
+use super::lookup::{Form, Lookup};
 use crate::{Cpu, Isa, KernelError, WindowProduct, WindowStage};
 
 /// A small generator: tests need many bytes, not good ones.
@@ -51,6 +52,15 @@ impl Random {
             1 => Table::trained(depth, 8).clone(),
             2 => self.free(depth, depth),
             3 => self.free(depth, 8),
+            4 => {
+                let mut half = || std::array::from_fn(|_| self.below(31) as i8 - 15);
+                let (a, b) = (half(), half());
+                let mut bends = [0, 1].map(|_| self.below(32) as u8);
+                bends.sort_unstable();
+                let bent = Bent { a, b, bends };
+                let levels = (0..=255).map(|w| bent.level(w) as i8).collect();
+                Table::from_levels(depth, 8, levels).unwrap()
+            }
             _ => {
                 let mut half = || std::array::from_fn(|_| self.below(63) as i8 - 31);
                 let (a, b) = (half(), half());
@@ -73,7 +83,7 @@ impl Random {
 }
 
 /// The kinds of [`Random::table`].
-pub(super) const KINDS: usize = 5;
+pub(super) const KINDS: usize = 6;
 
 pub(super) struct Owned {
     layout: StageLayout,
@@ -269,6 +279,14 @@ fn extreme_levels_meet_extreme_activations_without_saturation() {
     for (depth, level) in [(2, -63), (2, 63), (4, -63), (4, 63)] {
         extreme(Table::from_split(depth, split).unwrap(), level, &cpus);
     }
+}
+
+/// Else instruction sets without look-ups of 64 bytes would take sixteen for each weight.
+#[test]
+fn no_trained_table_of_whole_windows_is_free() {
+    let form = |depth| Lookup::new(Table::trained(depth, 8)).form;
+    assert_eq!([1, 2, 3, 4].map(form), [Form::Split; 4]);
+    assert_eq!([5, 6, 7].map(form), [Form::Bent; 3]);
 }
 
 /// A stage whose levels are all `level` against activations of ±127, and against some of which 8 products by 63 just fit into 16 bits and

@@ -291,6 +291,54 @@ impl Decode for Halves {
     }
 }
 
+/// Bent sums of two halves.
+#[derive(Clone, Copy)]
+pub(super) struct Bends {
+    a: __m256i,
+    b: __m256i,
+    bends: [__m256i; 2],
+    low: __m256i,
+}
+
+impl Decode for Bends {
+    const SIGNED: bool = true;
+
+    #[inline(always)]
+    unsafe fn new(lookup: &Lookup) -> Self {
+        let bent = lookup.bent.expect("the form is bent");
+        // SAFETY: the caller promises AVX2.
+        unsafe {
+            Self {
+                a: twice(bent.a),
+                b: twice(bent.b),
+                bends: [
+                    _mm256_set1_epi8(bent.bends[0] as i8),
+                    _mm256_set1_epi8(bent.bends[1] as i8),
+                ],
+                low: _mm256_set1_epi8(15),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(self, windows: __m256i) -> __m256i {
+        // SAFETY: the caller promises AVX2.
+        unsafe {
+            let low = _mm256_and_si256(windows, self.low);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(windows), self.low);
+            let sum = _mm256_add_epi8(
+                _mm256_shuffle_epi8(self.a, low),
+                _mm256_shuffle_epi8(self.b, high),
+            );
+            let mut level = _mm256_abs_epi8(sum);
+            for bend in self.bends {
+                level = _mm256_add_epi8(level, _mm256_subs_epu8(level, bend));
+            }
+            _mm256_sign_epi8(level, sum)
+        }
+    }
+}
+
 /// Plain int8.
 #[derive(Clone, Copy)]
 pub(super) struct Plain;
@@ -366,6 +414,6 @@ impl<const TABLES: usize> Decode for Free<TABLES> {
 pub(super) fn offset(lookup: &Lookup) -> u8 {
     match lookup.form {
         Form::Split => SPLIT_OFFSET,
-        Form::Nibble | Form::Plain | Form::Free => 0,
+        Form::Nibble | Form::Bent | Form::Plain | Form::Free => 0,
     }
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::super::lookup::Form;
 use super::super::tile::{Factors, Tile};
 use super::units::{Set, Source};
-use decode::{Bytes, Free, Halves, Nibble, Plain, Spread, Whole};
+use decode::{Bends, Bytes, Free, Halves, Nibble, Plain, Spread, Whole};
 use straight::{Codebook, FourBits, TwoBits};
 
 /// Calls a function with the steps that fit a table.
@@ -23,17 +23,21 @@ macro_rules! with_steps {
             (4, Form::Nibble) => $set::$function::<Codebook, 2> $arguments,
             (8, Form::Plain) => $set::$function::<Whole<Bytes, Plain>, 1> $arguments,
             (8, Form::Split) => $set::$function::<Whole<Bytes, Halves>, 1> $arguments,
+            (8, Form::Bent) => $set::$function::<Whole<Bytes, Bends>, 1> $arguments,
             (8, _) => $set::$function::<Whole<Bytes, Free<4>>, 1> $arguments,
             (1 | 2, Form::Nibble) => $set::$function::<Whole<Spread<true, true>, Nibble>, 1> $arguments,
             (1, Form::Split) => $set::$function::<Whole<Spread<true, true>, Halves>, 1> $arguments,
+            (1 | 2 | 4, Form::Bent) => $set::$function::<Whole<Spread<true, true>, Bends>, 1> $arguments,
             (1 | 2 | 4, _) => $set::$function::<Whole<Spread<true, true>, Free<4>>, 1> $arguments,
             (7, Form::Split) => $set::$function::<Whole<Spread<false, false>, Halves>, 1> $arguments,
+            (7, Form::Bent) => $set::$function::<Whole<Spread<false, false>, Bends>, 1> $arguments,
             (7, _) if $lookup.window == 7 => {
                 $set::$function::<Whole<Spread<false, false>, Free<2>>, 1> $arguments
             }
             (7, _) => $set::$function::<Whole<Spread<false, false>, Free<4>>, 1> $arguments,
             (_, Form::Nibble) => $set::$function::<Whole<Spread<false, true>, Nibble>, 1> $arguments,
             (_, Form::Split) => $set::$function::<Whole<Spread<false, true>, Halves>, 1> $arguments,
+            (_, Form::Bent) => $set::$function::<Whole<Spread<false, true>, Bends>, 1> $arguments,
             _ if $lookup.window <= 6 => {
                 $set::$function::<Whole<Spread<false, true>, Free<1>>, 1> $arguments
             }

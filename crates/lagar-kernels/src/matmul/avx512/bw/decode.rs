@@ -326,6 +326,59 @@ impl Decode for Halves {
     }
 }
 
+/// Bent sums of two halves.
+#[derive(Clone, Copy)]
+pub(super) struct Bends {
+    a: __m512i,
+    b: __m512i,
+    bends: [__m512i; 2],
+    low: __m512i,
+    flip: __m512i,
+}
+
+impl Decode for Bends {
+    const SPLIT: bool = false;
+
+    #[inline(always)]
+    unsafe fn new<F: Set>(lookup: &Lookup) -> Self {
+        let bent = lookup.bent.expect("the form is bent");
+        // SAFETY: the caller promises AVX-512 BW.
+        unsafe {
+            Self {
+                a: four_times(bent.a),
+                b: four_times(bent.b),
+                bends: [
+                    _mm512_set1_epi8(bent.bends[0] as i8),
+                    _mm512_set1_epi8(bent.bends[1] as i8),
+                ],
+                low: _mm512_set1_epi8(15),
+                flip: flip::<F>(),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(self, windows: __m512i) -> __m512i {
+        // SAFETY: the caller promises AVX-512 BW.
+        unsafe {
+            let low = _mm512_and_si512(windows, self.low);
+            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(windows), self.low);
+            let sum = _mm512_add_epi8(
+                _mm512_shuffle_epi8(self.a, low),
+                _mm512_shuffle_epi8(self.b, high),
+            );
+            let mut level = _mm512_abs_epi8(sum);
+            for bend in self.bends {
+                level = _mm512_add_epi8(level, _mm512_subs_epu8(level, bend));
+            }
+            let negative = _mm512_movepi8_mask(sum);
+            let zero = _mm512_setzero_si512();
+            let level = _mm512_mask_sub_epi8(level, negative, zero, level);
+            _mm512_xor_si512(level, self.flip)
+        }
+    }
+}
+
 /// Plain int8.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Plain(__m512i);

@@ -1,0 +1,185 @@
+//! Trellis tables of bent sums, for depths 5 to 7: [`lagar_codec::Bent`].
+
+use lagar_codec::Bent;
+
+use super::halves::fit;
+use super::sample::{Cells, Sample};
+use crate::random::Random;
+
+/// The first bend in standard deviations, and how far the second is from it.
+const FIRST_BEND: [f64; 2] = [1.1, 1.9];
+const SECOND_BEND: [f64; 2] = [0.6, 1.2];
+
+/// The largest level that a start has, in standard deviations.
+const LARGEST: f64 = 3.3;
+
+/// Noise on the entries at the start of annealing, in units of `2^−depth`.
+const NOISE: f64 = 0.35;
+
+/// A bent table before its entries are rounded.
+#[derive(Clone, Debug)]
+pub(crate) struct Sums {
+    /// A, then B.
+    values: [f64; 32],
+    pub(crate) bends: [f64; 2],
+}
+
+impl Sums {
+    /// A start in order, with random bends. The bits of a window that come before the weight's own shift its levels by
+    /// fractions of a step, in any order, and the bits that the next weight's window keeps count single steps, in any
+    /// order: so neighbouring levels of one window lead to different levels of the next. Bits between are the coarse
+    /// position.
+    pub(crate) fn ordered(depth: u8, random: &mut Random) -> Self {
+        let kept = 8 - u32::from(depth);
+        let values = 1 << kept;
+        let (fraction, step) = (shuffled(values, random), shuffled(values, random));
+        let first = random.between(FIRST_BEND);
+        let bends = [first, first + random.between(SECOND_BEND)];
+        let span = straight(LARGEST, bends).0;
+        let rank = |w: usize| {
+            let coarse = (w & (255 >> kept)) >> kept;
+            (coarse * values + step[w >> depth]) * values + fraction[w % values]
+        };
+        let at = |w: usize| (rank(w) as f64 + 0.5 - 128.0) / 128.0 * span;
+        Self {
+            values: std::array::from_fn(|i| match i {
+                0..16 => at(i),
+                _ => at((i - 16) << 4) - at(0),
+            }),
+            bends,
+        }
+    }
+
+    pub(crate) fn levels(&self) -> [f32; 256] {
+        std::array::from_fn(|w| {
+            let sum = self.values[w & 15] + self.values[16 + (w >> 4)];
+            let bent = self
+                .bends
+                .iter()
+                .fold(sum.abs(), |m, bend| m + (m - bend).max(0.0));
+            (bent * sum.signum()) as f32
+        })
+    }
+
+    /// Rounded at `sigma` units per standard deviation, and within ±127.
+    pub(crate) fn round(&self, sigma: f64) -> Bent {
+        let entry = |i: usize| (sigma * self.values[i]).round() as i8;
+        let mut bent = Bent {
+            a: std::array::from_fn(entry),
+            b: std::array::from_fn(|i| entry(16 + i)),
+            bends: self
+                .bends
+                .map(|bend| (sigma * bend).round().min(127.0) as u8),
+        };
+        while let Some(w) = (0..=255u8).find(|&w| bent.level(w).abs() > 127) {
+            let (a, b) = (
+                &mut bent.a[usize::from(w & 15)],
+                &mut bent.b[usize::from(w >> 4)],
+            );
+            let larger = if a.abs() >= b.abs() { a } else { b };
+            *larger -= larger.signum();
+        }
+        bent
+    }
+
+    /// Least squares for the values in each window, to first order: where a sum's step counts `s` times, its error counts
+    /// `s²` times.
+    fn refit(&mut self, cells: &Cells) {
+        let bends = self.bends;
+        fit(
+            &mut self.values,
+            |w| [(w & 15, 1.0), (16 + (w >> 4), 1.0)],
+            |w| match cells.count[w] {
+                0.0 => (0.0, 0.0),
+                count => {
+                    let (sum, slope) = straight(cells.sum[w] / count, bends);
+                    let weight = count * slope * slope;
+                    (weight, weight * sum)
+                }
+            },
+        );
+    }
+
+    /// Alternates encoding and refitting, with noise on the values that falls to nothing over `noisy` rounds, then for
+    /// `quiet` rounds without.
+    pub(crate) fn anneal(
+        &mut self,
+        depth: u8,
+        sample: &mut Sample,
+        random: &mut Random,
+        (noisy, quiet): (usize, usize),
+    ) {
+        let noise = NOISE * 0.5f64.powi(depth.into());
+        for round in 0..noisy + quiet {
+            if round < noisy {
+                let noise = noise * (1.0 - round as f64 / noisy as f64);
+                let noisy = |value: &mut f64| *value += noise * random.gaussian();
+                self.values.iter_mut().for_each(noisy);
+            }
+            sample.encode(depth, &self.levels(), 1.0);
+            self.refit(&sample.cells());
+        }
+    }
+}
+
+/// The sum that becomes `level`, and how many times its step counts there.
+fn straight(level: f64, bends: [f64; 2]) -> (f64, f64) {
+    let mut slope = 1.0;
+    let magnitude = bends
+        .iter()
+        .rev()
+        .fold(level.abs(), |m, &bend| match m > bend {
+            true => {
+                slope *= 2.0;
+                (m + bend) / 2.0
+            }
+            false => m,
+        });
+    (magnitude * level.signum(), slope)
+}
+
+/// The numbers below `n` in a random order.
+fn shuffled(n: usize, random: &mut Random) -> Vec<usize> {
+    let mut keyed: Vec<(f64, usize)> = (0..n).map(|i| (random.gaussian(), i)).collect();
+    keyed.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    keyed.into_iter().map(|(_, i)| i).collect()
+}
+
+/// The levels of a rounded table.
+pub(crate) fn levels(bent: &Bent) -> [f32; 256] {
+    std::array::from_fn(|w| f32::from(bent.level(w as u8)))
+}
+
+/// Moves single rounded entries and bends by one as long as that lowers the error.
+pub(crate) fn polish(bent: &mut Bent, depth: u8, sigma: f32, sample: &mut Sample) {
+    let mut best = sample.measure(depth, &levels(bent), sigma).mse;
+    for _ in 0..3 {
+        let before = best;
+        for entry in 0..34 {
+            for change in [-1i8, 1] {
+                let mut trial = *bent;
+                match entry {
+                    0..16 => trial.a[entry] = trial.a[entry].wrapping_add(change),
+                    16..32 => trial.b[entry - 16] = trial.b[entry - 16].wrapping_add(change),
+                    _ => {
+                        let bend = &mut trial.bends[entry - 32];
+                        *bend = bend.saturating_add_signed(change).min(127);
+                        if trial.bends[0] > trial.bends[1] {
+                            continue;
+                        }
+                    }
+                }
+                if (0..=255).any(|w| trial.level(w).abs() > 127) {
+                    continue;
+                }
+                let mse = sample.measure(depth, &levels(&trial), sigma).mse;
+                if mse < best {
+                    (best, *bent) = (mse, trial);
+                }
+            }
+        }
+        if best > before * (1.0 - 1e-4) {
+            break;
+        }
+    }
+}
