@@ -314,12 +314,15 @@ unsafe fn dot_steps<S: Steps<N>, const N: usize, const VNNI: bool>(
             for line in (0..dots.len() * steps.bytes()).step_by(64) {
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
             }
+            let mut begun = steps.begin(codes);
             for dots in dots.iter_mut() {
-                for (dots, levels) in dots.iter_mut().zip(steps.levels(codes)) {
+                codes = codes.wrapping_add(steps.bytes());
+                let next = steps.begin(codes);
+                for (dots, levels) in dots.iter_mut().zip(steps.levels(begun)) {
                     let levels = unsigned::<VNNI>(S::SIGNED, levels);
                     *dots = add::<VNNI>(S::SIGNED, *dots, levels, x);
                 }
-                codes = codes.wrapping_add(steps.bytes());
+                begun = next;
             }
             block = block.wrapping_add(tile.block_bytes());
         }
@@ -378,7 +381,7 @@ unsafe fn decode_with<S: Steps<N>, const N: usize>(
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
             }
             for first in (0..2 * units.len()).step_by(N) {
-                let levels = S::ascending(steps.levels(codes));
+                let levels = S::ascending(steps.levels(steps.begin(codes)));
                 for (half, levels) in (first..).zip(levels) {
                     let to = (half / 2 * tile.blocks() + b) * UNIT + half % 2 * STEP;
                     _mm256_storeu_si256(out.as_mut_ptr().add(to).cast(), levels);

@@ -130,14 +130,23 @@ pub(super) trait Steps<const N: usize>: Copy {
     /// The processor has AVX2.
     unsafe fn new(lookup: &Lookup) -> Self;
 
+    /// What is made of the next step's codes while this step's levels are looked up.
+    type Begun: Copy;
+
     /// Bytes from the codes of one step to those of the next.
     fn bytes(self) -> usize;
 
-    /// The levels of the step whose windows lie from `codes` on, 4 of a row in each lane of 32 bits; rows in any order.
+    /// Begins the step whose windows lie from `codes` on.
     ///
     /// # Safety
-    /// The processor has AVX2; `codes` is what `Tile::unit` says of the first unit.
-    unsafe fn levels(self, codes: *const u8) -> [__m256i; N];
+    /// The processor has AVX2; `codes` is what `Tile::unit` says of the first unit, or where it ends.
+    unsafe fn begin(self, codes: *const u8) -> Self::Begun;
+
+    /// The levels of a step, 4 of a row in each lane of 32 bits; rows in any order.
+    ///
+    /// # Safety
+    /// The processor has AVX2.
+    unsafe fn levels(self, begun: Self::Begun) -> [__m256i; N];
 
     /// Lanes of 32 bits in the order of rows, given that of [`Steps::levels`].
     ///
@@ -156,6 +165,8 @@ pub(super) struct Half<D, const SHARED: bool, const NEAR: bool> {
 impl<D: Decode, const SHARED: bool, const NEAR: bool> Steps<1> for Half<D, SHARED, NEAR> {
     const SIGNED: bool = D::SIGNED;
 
+    type Begun = __m256i;
+
     #[inline(always)]
     unsafe fn new(lookup: &Lookup) -> Self {
         // SAFETY: the caller promises AVX2.
@@ -173,10 +184,16 @@ impl<D: Decode, const SHARED: bool, const NEAR: bool> Steps<1> for Half<D, SHARE
     }
 
     #[inline(always)]
-    unsafe fn levels(self, codes: *const u8) -> [__m256i; 1] {
+    unsafe fn begin(self, codes: *const u8) -> __m256i {
         // SAFETY: `Tile::unit` says that 64 bytes are in bounds; this reads at most 48 bytes from the unit's first, or its
         // last 32.
-        unsafe { [self.table.levels(self.extract.windows(codes))] }
+        unsafe { self.extract.windows(codes) }
+    }
+
+    #[inline(always)]
+    unsafe fn levels(self, windows: __m256i) -> [__m256i; 1] {
+        // SAFETY: the caller promises AVX2.
+        unsafe { [self.table.levels(windows)] }
     }
 
     #[inline(always)]

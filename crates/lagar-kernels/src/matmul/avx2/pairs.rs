@@ -17,6 +17,8 @@ pub(super) struct Pairs<const K: usize>(Halves);
 impl<const K: usize> Steps<4> for Pairs<K> {
     const SIGNED: bool = false;
 
+    type Begun = *const u8;
+
     #[inline(always)]
     unsafe fn new(lookup: &Lookup) -> Self {
         assert!(K == lookup.depth && (K == 2 || K == 4));
@@ -27,6 +29,11 @@ impl<const K: usize> Steps<4> for Pairs<K> {
     #[inline(always)]
     fn bytes(self) -> usize {
         16 * K
+    }
+
+    #[inline(always)]
+    unsafe fn begin(self, codes: *const u8) -> *const u8 {
+        codes
     }
 
     #[inline(always)]
