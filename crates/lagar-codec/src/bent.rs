@@ -6,7 +6,7 @@
 /// sum's magnitude has above the first bend counts twice, and what the result has above the second bend counts twice
 /// again: `level(w) = ±bend₂(bend₁(|sum|))` with `bend(m) = m + max(m − bend, 0)` and the sign of the sum.
 ///
-/// Files and [`Table`](crate::Table) know nothing of it: [`Bent::of`] finds it in the levels.
+/// Files know nothing of it: [`Table::from_levels`](crate::Table::from_levels) finds it in the levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bent {
     /// What the window's low 4 bits add to the sum.
@@ -18,7 +18,7 @@ pub struct Bent {
 }
 
 impl Bent {
-    /// The level of a window; it fits a byte in what [`Bent::of`] found.
+    /// The level of a window; it fits a byte in a table.
     pub fn level(&self, window: u8) -> i16 {
         let sum = i16::from(self.a[usize::from(window & 15)])
             + i16::from(self.b[usize::from(window >> 4)]);
@@ -31,25 +31,34 @@ impl Bent {
 
     /// How `levels` are such sums, if they are. Levels and sums are within ±127.
     ///
-    /// All pairs of bends are tried, the least first; most fail at the first windows.
-    pub fn of(levels: &[i8]) -> Option<Self> {
+    /// All pairs of bends are tried, the least first. Most fail at the first window, and the window at which one has
+    /// failed is the first for the next.
+    pub(crate) fn of(levels: &[i8]) -> Option<Self> {
         let levels: &[i8; 256] = levels.try_into().ok()?;
-        (0..=127).find_map(|second| {
-            (0..=second).find_map(|first| Self::with_bends(levels, [first, second]))
-        })
-    }
-
-    fn with_bends(levels: &[i8; 256], bends: [u8; 2]) -> Option<Self> {
-        let sum = |window: usize| straight(i16::from(levels[window]), bends);
-        let first = sum(0)?;
-        let (mut a, mut b) = ([0; 16], [0; 16]);
-        for i in 0..16 {
-            a[i] = i8::try_from(sum(i)?).ok()?;
-            b[i] = i8::try_from(sum(16 * i)? - first).ok()?;
-        }
-        let bent = Self { a, b, bends };
-        let same = |window: u8| bent.level(window) == i16::from(levels[usize::from(window)]);
-        (levels[0] > i8::MIN && (0..=255).all(same)).then_some(bent)
+        let mut failed = u8::MAX;
+        let pairs = (0..=127).flat_map(|second| (0..=second).map(move |first| [first, second]));
+        pairs
+            .filter(|_| !levels.contains(&i8::MIN))
+            .find_map(|bends| {
+                let sum = |window: u8| straight(i16::from(levels[usize::from(window)]), bends);
+                let is_sum = |w: u8| Some(sum(w)? + sum(0)? == sum(w & 15)? + sum(w & 0xf0)?);
+                let fails = |w: &u8| is_sum(*w) != Some(true);
+                if fails(&failed) {
+                    return None;
+                }
+                if let Some(window) = (0..=255).find(fails) {
+                    failed = window;
+                    return None;
+                }
+                let part = |window: u8| Some(sum(window)? as i8);
+                let first = part(0)?;
+                let (mut a, mut b) = ([0; 16], [0; 16]);
+                for i in 0..16 {
+                    a[usize::from(i)] = part(i)?;
+                    b[usize::from(i)] = part(i << 4)?.checked_sub(first)?;
+                }
+                Some(Self { a, b, bends })
+            })
     }
 }
 
@@ -69,7 +78,7 @@ fn straight(level: i16, bends: [u8; 2]) -> Option<i16> {
 mod tests {
     use super::*;
 
-    fn levels(bent: &Bent) -> Vec<i8> {
+    fn all_levels(bent: &Bent) -> Vec<i8> {
         (0..=255)
             .map(|w| i8::try_from(bent.level(w)).unwrap())
             .collect()
@@ -84,9 +93,9 @@ mod tests {
                 b: std::array::from_fn(|i| step(i * 11 % 16) + 1),
                 bends,
             };
-            let levels = levels(&bent);
+            let levels = all_levels(&bent);
             let found = Bent::of(&levels).expect("it is bent");
-            assert_eq!(super::tests::levels(&found), levels);
+            assert_eq!(all_levels(&found), levels);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::tables::{self, Levels};
-use crate::{CodecError, MAX_DEPTH};
+use crate::{Bent, CodecError, MAX_DEPTH};
 
 /// Largest magnitude of a split table's levels, so that two of them never overflow a byte's pairwise
 /// sums on any machine.
@@ -16,6 +16,7 @@ pub struct Table {
     window: u8,
     levels: Vec<i8>,
     split: Option<Split>,
+    bent: Option<Bent>,
     sigma: f32,
 }
 
@@ -53,7 +54,7 @@ impl Split {
 impl Table {
     /// The table trained for Gaussian weights: a scalar (Lloyd–Max) codebook for `window == depth`,
     /// plain int8 at depth 8, and a trellis table for `window == 8 > depth`, which is split up to
-    /// depth 4.
+    /// depth 4 and bent above.
     ///
     /// `cargo xtask train-tables` makes them.
     ///
@@ -89,11 +90,13 @@ impl Table {
             return Err(CodecError::TableLength { window, found });
         }
         let sigma = root_mean_square(&levels);
+        let bent = Bent::of(&levels);
         Ok(Self {
             depth,
             window,
             levels,
             split: None,
+            bent,
             sigma,
         })
     }
@@ -120,6 +123,7 @@ impl Table {
         let free = Self::from_levels(depth, 8, levels)?;
         Ok(Self {
             split: Some(split),
+            bent: None,
             ..free
         })
     }
@@ -155,6 +159,11 @@ impl Table {
     /// The two halves of a split table.
     pub fn split(&self) -> Option<&Split> {
         self.split.as_ref()
+    }
+
+    /// How the levels of a table that is not split are bent sums of two halves, if they are.
+    pub fn bent(&self) -> Option<&Bent> {
+        self.bent.as_ref()
     }
 
     /// The standard deviation, in level units, of the source that the table is made for: encode

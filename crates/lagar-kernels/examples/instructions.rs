@@ -19,10 +19,13 @@ type Run = fn(&Cpu, usize) -> Result<()>;
 const SIZE: usize = 512;
 
 /// Each kernel's name, and what makes it ready for some number of calls.
-const KERNELS: [(&str, Run); 10] = [
+const KERNELS: [(&str, Run); 13] = [
     ("window-2-bits", |cpu, times| window(cpu, 2, 8, 1, times)),
     ("window-3-bits", |cpu, times| window(cpu, 3, 8, 1, times)),
     ("window-4-bits", |cpu, times| window(cpu, 4, 8, 1, times)),
+    ("window-5-bits", |cpu, times| window(cpu, 5, 8, 1, times)),
+    ("window-6-bits", |cpu, times| window(cpu, 6, 8, 1, times)),
+    ("window-7-bits", |cpu, times| window(cpu, 7, 8, 1, times)),
     ("codebook-4-bits", |cpu, times| window(cpu, 4, 4, 1, times)),
     ("window-2-bits-8-vectors", |cpu, times| {
         window(cpu, 2, 8, 8, times)

@@ -71,10 +71,10 @@ fn line(isa: Isa, table: &Table, bytes: &[u8]) -> Result<(), KernelError> {
         isa.name(),
         table.depth(),
         table.window(),
-        if table.split().is_some() {
-            "split"
-        } else {
-            "free"
+        match (table.split(), table.bent()) {
+            (Some(_), _) => "split",
+            (None, Some(_)) => "bent",
+            (None, None) => "free",
         },
         stream(&one)?,
         stream(&two)?,

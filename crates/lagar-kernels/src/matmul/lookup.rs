@@ -16,7 +16,7 @@ pub(super) enum Form {
     Nibble,
     /// Two tables of 16 with signs, levels within ±63.
     Split,
-    /// Two tables of 16 whose sums are bent: [`Lookup::bent`].
+    /// Two tables of 16 whose sums are bent.
     Bent,
     /// The level is the window (plain int8).
     Plain,
@@ -61,15 +61,11 @@ impl Lookup {
         let mask = table.levels().len() - 1;
         let levels = std::array::from_fn(|i| table.levels()[i & mask]);
         let plain = || (0..=255u8).all(|w| levels[usize::from(w)] == w as i8);
-        let mut bent = None;
         let form = match table.split() {
             Some(_) => Form::Split,
             None if window <= 4 => Form::Nibble,
             None if table.depth() == 8 && plain() => Form::Plain,
-            None => {
-                bent = Bent::of(table.levels());
-                bent.map_or(Form::Free, |_| Form::Bent)
-            }
+            None => table.bent().map_or(Form::Free, |_| Form::Bent),
         };
         Self {
             depth: usize::from(table.depth()),
@@ -79,7 +75,7 @@ impl Lookup {
             levels,
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             halves: table.split().map(halves).unwrap_or_default(),
-            bent,
+            bent: table.bent().copied(),
         }
     }
 

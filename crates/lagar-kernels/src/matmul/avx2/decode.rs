@@ -308,13 +308,43 @@ impl Decode for Halves {
     }
 }
 
+/// Levels whose signs are known apart.
+#[derive(Clone, Copy)]
+pub(super) struct Signed {
+    pub(super) magnitude: __m256i,
+    /// Something with the level's sign; 0 only where it is.
+    pub(super) sign: __m256i,
+}
+
 /// Bent sums of two halves.
 #[derive(Clone, Copy)]
 pub(super) struct Bends {
     a: __m256i,
     b: __m256i,
     bends: [__m256i; 2],
-    low: __m256i,
+    /// 15 in each byte.
+    pub(super) low: __m256i,
+}
+
+impl Bends {
+    /// The levels of windows with these 4 low bits in each byte, and these high ones.
+    ///
+    /// # Safety
+    /// The processor has AVX2.
+    #[inline(always)]
+    pub(super) unsafe fn of(self, low: __m256i, high: __m256i) -> Signed {
+        // SAFETY: the caller promises AVX2.
+        unsafe {
+            let a = _mm256_shuffle_epi8(self.a, low);
+            let b = _mm256_shuffle_epi8(self.b, high);
+            let sign = _mm256_add_epi8(a, b);
+            let mut magnitude = _mm256_abs_epi8(sign);
+            for bend in self.bends {
+                magnitude = _mm256_add_epi8(magnitude, _mm256_subs_epu8(magnitude, bend));
+            }
+            Signed { magnitude, sign }
+        }
+    }
 }
 
 impl Decode for Bends {
@@ -343,15 +373,8 @@ impl Decode for Bends {
         unsafe {
             let low = _mm256_and_si256(windows, self.low);
             let high = _mm256_and_si256(_mm256_srli_epi16::<4>(windows), self.low);
-            let sum = _mm256_add_epi8(
-                _mm256_shuffle_epi8(self.a, low),
-                _mm256_shuffle_epi8(self.b, high),
-            );
-            let mut level = _mm256_abs_epi8(sum);
-            for bend in self.bends {
-                level = _mm256_add_epi8(level, _mm256_subs_epu8(level, bend));
-            }
-            _mm256_sign_epi8(level, sum)
+            let Signed { magnitude, sign } = self.of(low, high);
+            _mm256_sign_epi8(magnitude, sign)
         }
     }
 }

@@ -1,8 +1,10 @@
-//! Products with a few vectors at 1 to 3 bits a weight, four blocks of columns at a time: see [`quads`](super::super::quads).
+//! Products with a few vectors at 1 to 3, 5 and 6 bits a weight, four blocks of columns at a time: see [`quads`](super::super::quads).
 //!
 //! (Where levels are brought together instead of codes, as in [`super::pairs`], there are four times as many of them.)
 
+mod five;
 mod one;
+mod six;
 mod three;
 mod two;
 
@@ -11,11 +13,14 @@ use std::ops::Range;
 
 use lagar_codec::{BLOCK_COLS, ROW_UNIT, TILE_ROWS};
 
-use super::super::lookup::{Lookup, SPLIT_OFFSET};
+use super::super::lookup::{Form, Lookup, SPLIT_OFFSET};
 use super::super::quads::{BLOCKS, BY_COLUMN, take};
 use super::super::tile::{AHEAD, Factors, Tile};
+use super::decode::Signed;
 use super::{accumulate, correction};
+use five::Five;
 use one::One;
+use six::Six;
 use three::Three;
 use two::Two;
 
@@ -26,18 +31,36 @@ const LANES: usize = 8;
 /// The most that the magnitudes of values may add up to, so that the sum of their products with levels, within ±63, fits into 16 bits.
 const MOST: i16 = i16::MAX / 63;
 
-/// Products with four blocks' values of one vector: from their levels, 4 registers for the 4 columns of a block, to sums.
-trait Add: Copy {
+/// Products with four blocks' values of one vector: from their levels, those of the 4 columns of a block, to sums.
+trait Add<L>: Copy {
     /// # Safety
     /// The processor has the instruction set.
-    unsafe fn add(self, sum: __m256i, levels: [__m256i; BLOCK_COLS]) -> __m256i;
+    unsafe fn add(self, sum: __m256i, levels: [L; BLOCK_COLS]) -> __m256i;
+}
+
+/// With or without VNNI: magnitudes are multiplied with values that have their signs.
+#[derive(Clone, Copy)]
+struct Signs<const VNNI: bool>(Values);
+
+impl<const VNNI: bool> Add<Signed> for Signs<VNNI> {
+    #[inline(always)]
+    unsafe fn add(self, mut sum: __m256i, levels: [Signed; BLOCK_COLS]) -> __m256i {
+        for (Signed { magnitude, sign }, x) in levels.into_iter().zip(self.0) {
+            // SAFETY: the caller promises AVX2, and AVX-VNNI with `VNNI`.
+            unsafe {
+                let x = _mm256_sign_epi8(x, sign);
+                sum = super::add::<VNNI>(false, sum, magnitude, x);
+            }
+        }
+        sum
+    }
 }
 
 /// With VNNI; levels keep their offset.
 #[derive(Clone, Copy)]
 struct Vnni(Values);
 
-impl Add for Vnni {
+impl Add<__m256i> for Vnni {
     #[inline(always)]
     unsafe fn add(self, mut sum: __m256i, levels: [__m256i; BLOCK_COLS]) -> __m256i {
         for (levels, x) in levels.into_iter().zip(self.0) {
@@ -52,7 +75,7 @@ impl Add for Vnni {
 #[derive(Clone, Copy)]
 struct Fours(Values, [__m256i; 2]);
 
-impl Add for Fours {
+impl Add<__m256i> for Fours {
     #[inline(always)]
     unsafe fn add(self, mut sum: __m256i, levels: [__m256i; BLOCK_COLS]) -> __m256i {
         let Self(x, offsets) = self;
@@ -73,7 +96,7 @@ impl Add for Fours {
 #[derive(Clone, Copy)]
 struct Eights(Values, __m256i);
 
-impl Add for Eights {
+impl Add<__m256i> for Eights {
     #[inline(always)]
     unsafe fn add(self, sum: __m256i, levels: [__m256i; BLOCK_COLS]) -> __m256i {
         let Self(x, offset) = self;
@@ -150,6 +173,101 @@ unsafe fn is_small(x: &Values) -> bool {
     }
 }
 
+/// Codes of four blocks.
+#[derive(Clone, Copy)]
+struct Codes {
+    /// The byte before the first.
+    from: *const u8,
+    /// From the codes of one block to those of the next.
+    block_bytes: usize,
+    /// Steps that a block has.
+    steps: usize,
+}
+
+/// What look-ups give: unsigned levels with an offset, of split tables, or [`Signed`] ones.
+trait Level: Copy {
+    /// What is added to levels that VNNI multiplies, times the sum of the values.
+    fn start(lookup: &Lookup, x_sum: i32) -> i32;
+
+    /// Adds the products of four blocks with each vector.
+    ///
+    /// # Safety
+    /// As [`blocks`], with AVX-VNNI for `VNNI`.
+    unsafe fn multiply<
+        S: Step<PARTS, Level = Self>,
+        const PARTS: usize,
+        const T: usize,
+        const VNNI: bool,
+    >(
+        step: S,
+        codes: Codes,
+        x: [Values; T],
+        sums: &mut [Sums; T],
+    );
+}
+
+impl Level for __m256i {
+    fn start(lookup: &Lookup, x_sum: i32) -> i32 {
+        correction::<true>(lookup, x_sum)
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<
+        S: Step<PARTS, Level = Self>,
+        const PARTS: usize,
+        const T: usize,
+        const VNNI: bool,
+    >(
+        step: S,
+        codes: Codes,
+        x: [Values; T],
+        sums: &mut [Sums; T],
+    ) {
+        // SAFETY: the caller promises all of it.
+        unsafe {
+            if VNNI {
+                return blocks(step, codes, x.map(Vnni), sums);
+            }
+            let mut small = true;
+            let mut fours = [Fours(x[0], [x[0][0]; 2]); T];
+            for (x, fours) in x.iter().zip(&mut fours) {
+                small &= is_small(x);
+                *fours = Fours(*x, offsets(x));
+            }
+            if !small {
+                return blocks(step, codes, fours, sums);
+            }
+            let mut eights = [Eights(x[0], x[0][0]); T];
+            for (Fours(x, [a, b]), eights) in fours.iter().zip(&mut eights) {
+                *eights = Eights(*x, _mm256_add_epi16(*a, *b));
+            }
+            blocks(step, codes, eights, sums);
+        }
+    }
+}
+
+impl Level for Signed {
+    fn start(_: &Lookup, _: i32) -> i32 {
+        0
+    }
+
+    #[inline(always)]
+    unsafe fn multiply<
+        S: Step<PARTS, Level = Self>,
+        const PARTS: usize,
+        const T: usize,
+        const VNNI: bool,
+    >(
+        step: S,
+        codes: Codes,
+        x: [Values; T],
+        sums: &mut [Sums; T],
+    ) {
+        // SAFETY: the caller promises all of it.
+        unsafe { blocks(step, codes, x.map(Signs::<VNNI>), sums) }
+    }
+}
+
 /// The sums of one vector.
 type Sums = [__m256i; TILE_ROWS / LANES];
 
@@ -159,6 +277,8 @@ trait Step<const PARTS: usize>: Copy {
     const UNITS: usize = PARTS * LANES / ROW_UNIT;
     /// Bits of a weight.
     const DEPTH: usize;
+    /// What look-ups give for one column of four blocks.
+    type Level: Level;
     /// What a step takes from the one before.
     type Begun: Copy;
 
@@ -182,10 +302,12 @@ trait Step<const PARTS: usize>: Copy {
     ///
     /// # Safety
     /// The processor has the instruction set; the codes begin at `codes`, behind another byte, those of the next block `block_bytes` on; in
-    /// each block 64 bytes are readable from the codes of each unit on.
-    unsafe fn add<A: Add, const T: usize>(
+    /// each block 64 bytes are readable from the codes of each unit on. So it is at `next`, where the codes of the next step are, or those of
+    /// another if there is none.
+    unsafe fn add<A: Add<Self::Level>, const T: usize>(
         self,
         codes: *const u8,
+        next: *const u8,
         block_bytes: usize,
         begun: Self::Begun,
         add: &[A; T],
@@ -263,11 +385,11 @@ unsafe fn from<const BIT: i32>(bytes: __m256i, low: __m256i) -> __m256i {
 /// # Safety
 /// The processor has the instruction set.
 #[inline(always)]
-unsafe fn add_all<A: Add, const T: usize>(
+unsafe fn add_all<L: Copy, A: Add<L>, const T: usize>(
     add: &[A; T],
     sums: &mut [Sums; T],
     at: usize,
-    levels: [__m256i; BLOCK_COLS],
+    levels: [L; BLOCK_COLS],
 ) {
     for (add, sums) in add.iter().zip(sums) {
         // SAFETY: the caller promises both.
@@ -278,17 +400,18 @@ unsafe fn add_all<A: Add, const T: usize>(
     }
 }
 
-/// Adds the products of four blocks with each vector; `from` is the byte before their first.
+/// Adds the products of four blocks with each vector.
 ///
 /// # Safety
-/// The processor has the instruction set; in each block, the next of which is `block_bytes` on, there are the codes of so many steps, and
-/// their sums are in `sums`.
+/// The processor has the instruction set; the codes are there, and the sums of so many steps are in `sums`.
 #[inline(always)]
-unsafe fn blocks<S: Step<PARTS>, const PARTS: usize, A: Add, const T: usize>(
+unsafe fn blocks<S: Step<PARTS>, const PARTS: usize, A: Add<S::Level>, const T: usize>(
     step: S,
-    from: *const u8,
-    block_bytes: usize,
-    steps: usize,
+    Codes {
+        from,
+        block_bytes,
+        steps,
+    }: Codes,
     add: [A; T],
     sums: &mut [Sums; T],
 ) {
@@ -303,8 +426,13 @@ unsafe fn blocks<S: Step<PARTS>, const PARTS: usize, A: Add, const T: usize>(
             for line in (0..BLOCKS * bytes).step_by(64) {
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(line).cast());
             }
-            let from = from.add(1 + i * bytes);
-            begun = step.add(from, block_bytes, begun, &add, sums, i * PARTS);
+            let codes = from.add(1 + i * bytes);
+            let next = if i + 1 < steps {
+                codes.add(bytes)
+            } else {
+                codes
+            };
+            begun = step.add(codes, next, block_bytes, begun, &add, sums, i * PARTS);
         }
     }
 }
@@ -317,14 +445,19 @@ pub(super) fn taken(tile: &Tile<'_>, units: usize) -> usize {
     let at_once = match tile.lookup.depth {
         One::DEPTH => One::UNITS,
         Two::DEPTH => Two::UNITS,
-        _ => Three::UNITS,
+        Three::DEPTH => Three::UNITS,
+        Five::DEPTH => Five::UNITS,
+        _ => Six::UNITS,
     };
     units / at_once * at_once
 }
 
 /// Whether a table is one that this is for.
 pub(super) fn takes(lookup: &Lookup) -> bool {
-    take(lookup, One::DEPTH..=Three::DEPTH)
+    match lookup.form {
+        Form::Bent => (Five::DEPTH..=Six::DEPTH).contains(&lookup.depth),
+        _ => take(lookup, One::DEPTH..=Three::DEPTH),
+    }
 }
 
 /// Dot products of a range of units with `T` vectors.
@@ -344,7 +477,9 @@ pub(super) unsafe fn dot<const T: usize, const VNNI: bool>(
         match tile.lookup.depth {
             One::DEPTH => steps::<One, { one::PARTS }, T, VNNI>(tile, units, by, sums),
             Two::DEPTH => steps::<Two, { two::PARTS }, T, VNNI>(tile, units, by, sums),
-            _ => steps::<Three, { three::PARTS }, T, VNNI>(tile, units, by, sums),
+            Three::DEPTH => steps::<Three, { three::PARTS }, T, VNNI>(tile, units, by, sums),
+            Five::DEPTH => steps::<Five, { five::PARTS }, T, VNNI>(tile, units, by, sums),
+            _ => steps::<Six, { six::PARTS }, T, VNNI>(tile, units, by, sums),
         }
     }
 }
@@ -368,7 +503,7 @@ unsafe fn steps<S: Step<PARTS>, const PARTS: usize, const T: usize, const VNNI: 
         let mut dots: [Sums; T] = [[_mm256_setzero_si256(); TILE_ROWS / LANES]; T];
         if VNNI {
             for (dots, &sum) in dots.iter_mut().zip(by.x_sums) {
-                let start = _mm256_set1_epi32(correction::<VNNI>(tile.lookup, sum));
+                let start = _mm256_set1_epi32(S::Level::start(tile.lookup, sum));
                 dots[..registers].fill(start);
             }
         }
@@ -383,25 +518,12 @@ unsafe fn steps<S: Step<PARTS>, const PARTS: usize, const T: usize, const VNNI: 
                         .expect("a value for each column"),
                 );
             }
-            if VNNI {
-                blocks(step, from, bytes, steps, x.map(Vnni), &mut dots);
-                continue;
-            }
-            let mut small = true;
-            let mut fours = [Fours(x[0], [x[0][0]; 2]); T];
-            for (x, fours) in x.iter().zip(&mut fours) {
-                small &= is_small(x);
-                *fours = Fours(*x, offsets(x));
-            }
-            if small {
-                let mut eights = [Eights(x[0], x[0][0]); T];
-                for (Fours(x, [a, b]), eights) in fours.iter().zip(&mut eights) {
-                    *eights = Eights(*x, _mm256_add_epi16(*a, *b));
-                }
-                blocks(step, from, bytes, steps, eights, &mut dots);
-            } else {
-                blocks(step, from, bytes, steps, fours, &mut dots);
-            }
+            let codes = Codes {
+                from,
+                block_bytes: bytes,
+                steps,
+            };
+            S::Level::multiply::<S, PARTS, T, VNNI>(step, codes, x, &mut dots);
         }
         for (t, dots) in dots.iter().enumerate() {
             let sums = sums[t * rows..].as_chunks_mut::<LANES>().0.iter_mut();

@@ -28,6 +28,8 @@ pub(super) struct One {
 impl Step<PARTS> for One {
     const DEPTH: usize = 1;
 
+    type Level = __m256i;
+
     /// The byte before is read again.
     type Begun = ();
 
@@ -47,9 +49,10 @@ impl Step<PARTS> for One {
     unsafe fn begin(self, _: [u8; BLOCKS], _: *const u8, _: usize) {}
 
     #[inline(always)]
-    unsafe fn add<A: Add, const T: usize>(
+    unsafe fn add<A: Add<__m256i>, const T: usize>(
         self,
         codes: *const u8,
+        _: *const u8,
         block_bytes: usize,
         (): (),
         add: &[A; T],

@@ -69,6 +69,8 @@ impl Three {
 impl Step<PARTS> for Three {
     const DEPTH: usize = 3;
 
+    type Level = __m256i;
+
     /// The third bytes of the unit before, and the codes of this one.
     type Begun = (__m256i, Codes);
 
@@ -100,9 +102,10 @@ impl Step<PARTS> for Three {
     }
 
     #[inline(always)]
-    unsafe fn add<A: Add, const T: usize>(
+    unsafe fn add<A: Add<__m256i>, const T: usize>(
         self,
-        codes: *const u8,
+        _: *const u8,
+        next: *const u8,
         block_bytes: usize,
         (before, [one, two, three]): Self::Begun,
         add: &[A; T],
@@ -112,8 +115,8 @@ impl Step<PARTS> for Three {
         let table = self.table;
         // SAFETY: the caller promises all of it. Of what is looked up by, bits 4 to 6 are ignored, and bit 7 is 0.
         unsafe {
-            // The next unit's codes, or what lies where they would: they are there when they are needed.
-            let next = self.codes(codes.add(UNIT_BYTES), block_bytes);
+            // They are there when they are needed.
+            let next = self.codes(next, block_bytes);
             let second = _mm256_and_si256(two, table.low);
             // From bit 5 of the second bytes on.
             let last = _mm256_and_si256(three, table.low);

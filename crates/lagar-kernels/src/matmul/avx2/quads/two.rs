@@ -65,6 +65,8 @@ impl Two {
 impl Step<PARTS> for Two {
     const DEPTH: usize = 2;
 
+    type Level = __m256i;
+
     type Begun = Shared;
 
     #[inline(always)]
@@ -80,9 +82,10 @@ impl Step<PARTS> for Two {
     }
 
     #[inline(always)]
-    unsafe fn add<A: Add, const T: usize>(
+    unsafe fn add<A: Add<__m256i>, const T: usize>(
         self,
         codes: *const u8,
+        _: *const u8,
         block_bytes: usize,
         before: Shared,
         add: &[A; T],
