@@ -35,30 +35,31 @@ impl Bent {
     /// failed is the first for the next.
     pub(crate) fn of(levels: &[i8]) -> Option<Self> {
         let levels: &[i8; 256] = levels.try_into().ok()?;
+        if levels.contains(&i8::MIN) {
+            return None;
+        }
         let mut failed = u8::MAX;
-        let pairs = (0..=127).flat_map(|second| (0..=second).map(move |first| [first, second]));
-        pairs
-            .filter(|_| !levels.contains(&i8::MIN))
-            .find_map(|bends| {
-                let sum = |window: u8| straight(i16::from(levels[usize::from(window)]), bends);
-                let is_sum = |w: u8| Some(sum(w)? + sum(0)? == sum(w & 15)? + sum(w & 0xf0)?);
-                let fails = |w: &u8| is_sum(*w) != Some(true);
-                if fails(&failed) {
-                    return None;
-                }
-                if let Some(window) = (0..=255).find(fails) {
-                    failed = window;
-                    return None;
-                }
-                let part = |window: u8| Some(sum(window)? as i8);
-                let first = part(0)?;
-                let (mut a, mut b) = ([0; 16], [0; 16]);
-                for i in 0..16 {
-                    a[usize::from(i)] = part(i)?;
-                    b[usize::from(i)] = part(i << 4)?.checked_sub(first)?;
-                }
-                Some(Self { a, b, bends })
-            })
+        let mut pairs = (0..=127).flat_map(|second| (0..=second).map(move |first| [first, second]));
+        pairs.find_map(|bends| {
+            let sum = |window: u8| straight(i16::from(levels[usize::from(window)]), bends);
+            let is_sum = |w: u8| Some(sum(w)? + sum(0)? == sum(w & 15)? + sum(w & 0xf0)?);
+            let fails = |w: &u8| is_sum(*w) != Some(true);
+            if fails(&failed) {
+                return None;
+            }
+            if let Some(window) = (0..=255).find(fails) {
+                failed = window;
+                return None;
+            }
+            let part = |window: u8| Some(sum(window)? as i8);
+            let first = part(0)?;
+            let (mut a, mut b) = ([0; 16], [0; 16]);
+            for i in 0..16 {
+                a[usize::from(i)] = part(i)?;
+                b[usize::from(i)] = part(i << 4)?.checked_sub(first)?;
+            }
+            Some(Self { a, b, bends })
+        })
     }
 }
 

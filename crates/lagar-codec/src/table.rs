@@ -72,7 +72,7 @@ impl Table {
         &family[usize::from(depth - 1)]
     }
 
-    /// A table of `2^window` free levels.
+    /// A table of `2^window` free levels. Where they are bent sums of two halves, [`Table::bent`] says how.
     ///
     /// # Errors
     ///

@@ -299,8 +299,8 @@ unsafe fn dot_steps<S: Steps<N>, const N: usize, const VNNI: bool>(
     by: &Factors<'_>,
     sums: &mut [f32],
 ) {
-    // SAFETY: the caller promises the processor, and steps that lie in the tile; there are 8 scales and sums for each
-    // half of a unit, and 4 values for each block.
+    // SAFETY: the caller promises the processor, and steps that lie in the tile, behind the last of which one may begin;
+    // there are 8 scales and sums for each half of a unit, and 4 values for each block.
     unsafe {
         let steps = S::new(tile.lookup);
         let start = correction::<VNNI>(tile.lookup, by.x_sums[0]);

@@ -185,8 +185,8 @@ impl<D: Decode, const SHARED: bool, const NEAR: bool> Steps<1> for Half<D, SHARE
 
     #[inline(always)]
     unsafe fn begin(self, codes: *const u8) -> __m256i {
-        // SAFETY: `Tile::unit` says that 64 bytes are in bounds; this reads at most 48 bytes from the unit's first, or its
-        // last 32.
+        // SAFETY: `Tile::unit` says that 64 bytes are in bounds; this reads at most 48 bytes from the unit's first, its
+        // last 32, or as many behind the last unit, where the stream's padding has 64.
         unsafe { self.extract.windows(codes) }
     }
 
