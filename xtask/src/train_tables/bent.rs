@@ -2,8 +2,8 @@
 
 use lagar_codec::Bent;
 
-use super::halves::fit;
-use super::sample::{Cells, Sample};
+use super::halves::{Fit, Rounded, fit};
+use super::sample::Cells;
 use crate::random::Random;
 
 /// The first bend in standard deviations, and how far the second is from it.
@@ -14,14 +14,14 @@ const SECOND_BEND: [f64; 2] = [0.6, 1.2];
 const LARGEST: f64 = 3.3;
 
 /// Noise on the entries at the start of annealing, in units of `2^−depth`.
-const NOISE: f64 = 0.35;
+pub(crate) const NOISE: f64 = 0.35;
 
 /// A bent table before its entries are rounded.
 #[derive(Clone, Debug)]
 pub(crate) struct Sums {
     /// A, then B.
     values: [f64; 32],
-    pub(crate) bends: [f64; 2],
+    bends: [f64; 2],
 }
 
 impl Sums {
@@ -50,17 +50,6 @@ impl Sums {
         }
     }
 
-    pub(crate) fn levels(&self) -> [f32; 256] {
-        std::array::from_fn(|w| {
-            let sum = self.values[w & 15] + self.values[16 + (w >> 4)];
-            let bent = self
-                .bends
-                .iter()
-                .fold(sum.abs(), |m, bend| m + (m - bend).max(0.0));
-            (bent * sum.signum()) as f32
-        })
-    }
-
     /// Rounded at `sigma` units per standard deviation, and within ±127.
     pub(crate) fn round(&self, sigma: f64) -> Bent {
         let entry = |i: usize| (sigma * self.values[i]).round() as i8;
@@ -81,6 +70,23 @@ impl Sums {
         }
         bent
     }
+}
+
+impl Fit for Sums {
+    fn values(&mut self) -> &mut [f64; 32] {
+        &mut self.values
+    }
+
+    fn levels(&self) -> [f32; 256] {
+        std::array::from_fn(|w| {
+            let sum = self.values[w & 15] + self.values[16 + (w >> 4)];
+            let bent = self
+                .bends
+                .iter()
+                .fold(sum.abs(), |m, bend| m + (m - bend).max(0.0));
+            (bent * sum.signum()) as f32
+        })
+    }
 
     /// Least squares for the values in each window, to first order: where a sum's step counts `s` times, its error counts
     /// `s²` times.
@@ -98,27 +104,6 @@ impl Sums {
                 }
             },
         );
-    }
-
-    /// Alternates encoding and refitting, with noise on the values that falls to nothing over `noisy` rounds, then for
-    /// `quiet` rounds without.
-    pub(crate) fn anneal(
-        &mut self,
-        depth: u8,
-        sample: &mut Sample,
-        random: &mut Random,
-        (noisy, quiet): (usize, usize),
-    ) {
-        let noise = NOISE * 0.5f64.powi(depth.into());
-        for round in 0..noisy + quiet {
-            if round < noisy {
-                let noise = noise * (1.0 - round as f64 / noisy as f64);
-                let noisy = |value: &mut f64| *value += noise * random.gaussian();
-                self.values.iter_mut().for_each(noisy);
-            }
-            sample.encode(depth, &self.levels(), 1.0);
-            self.refit(&sample.cells());
-        }
     }
 }
 
@@ -145,41 +130,24 @@ fn shuffled(n: usize, random: &mut Random) -> Vec<usize> {
     keyed.into_iter().map(|(_, i)| i).collect()
 }
 
-/// The levels of a rounded table.
-pub(crate) fn levels(bent: &Bent) -> [f32; 256] {
-    std::array::from_fn(|w| f32::from(bent.level(w as u8)))
-}
+impl Rounded for Bent {
+    const ENTRIES: usize = 34;
 
-/// Moves single rounded entries and bends by one as long as that lowers the error.
-pub(crate) fn polish(bent: &mut Bent, depth: u8, sigma: f32, sample: &mut Sample) {
-    let mut best = sample.measure(depth, &levels(bent), sigma).mse;
-    for _ in 0..3 {
-        let before = best;
-        for entry in 0..34 {
-            for change in [-1i8, 1] {
-                let mut trial = *bent;
-                match entry {
-                    0..16 => trial.a[entry] = trial.a[entry].wrapping_add(change),
-                    16..32 => trial.b[entry - 16] = trial.b[entry - 16].wrapping_add(change),
-                    _ => {
-                        let bend = &mut trial.bends[entry - 32];
-                        *bend = bend.saturating_add_signed(change).min(127);
-                        if trial.bends[0] > trial.bends[1] {
-                            continue;
-                        }
-                    }
-                }
-                if (0..=255).any(|w| trial.level(w).abs() > 127) {
-                    continue;
-                }
-                let mse = sample.measure(depth, &levels(&trial), sigma).mse;
-                if mse < best {
-                    (best, *bent) = (mse, trial);
-                }
+    fn change(&mut self, entry: usize, by: i8) {
+        match entry {
+            0..16 => self.a[entry] = self.a[entry].wrapping_add(by),
+            16..32 => self.b[entry - 16] = self.b[entry - 16].wrapping_add(by),
+            _ => {
+                let bend = &mut self.bends[entry - 32];
+                *bend = bend.saturating_add_signed(by);
             }
         }
-        if best > before * (1.0 - 1e-4) {
-            break;
-        }
+    }
+
+    fn levels(&self) -> Option<[f32; 256]> {
+        let [first, second] = self.bends;
+        let within = (0..=255).all(|w| self.level(w).abs() <= 127);
+        (within && first <= second && second <= 127)
+            .then(|| std::array::from_fn(|w| f32::from(self.level(w as u8))))
     }
 }

@@ -1,4 +1,73 @@
-//! Least squares for tables whose levels are sums of an entry of A and one of B.
+//! Training of tables whose levels follow from sums of an entry of A and one of B.
+
+use super::sample::{Cells, Sample};
+use crate::random::Random;
+
+/// A table before its entries are rounded.
+pub(crate) trait Fit {
+    /// The entries, A's 16 and then B's.
+    fn values(&mut self) -> &mut [f64; 32];
+
+    fn levels(&self) -> [f32; 256];
+
+    /// Fits the entries to the values that fell to each window.
+    fn refit(&mut self, cells: &Cells);
+}
+
+/// Alternates encoding and refitting, with noise on the entries that falls to nothing over `noisy`
+/// rounds, then for `quiet` rounds without.
+pub(crate) fn anneal(
+    table: &mut impl Fit,
+    depth: u8,
+    sample: &mut Sample,
+    random: &mut Random,
+    noise: f64,
+    (noisy, quiet): (usize, usize),
+) {
+    for round in 0..noisy + quiet {
+        if round < noisy {
+            let noise = noise * (1.0 - round as f64 / noisy as f64);
+            for value in table.values() {
+                *value += noise * random.gaussian();
+            }
+        }
+        sample.encode(depth, &table.levels(), 1.0);
+        table.refit(&sample.cells());
+    }
+}
+
+/// A rounded table.
+pub(crate) trait Rounded: Copy {
+    /// How many numbers it is made of.
+    const ENTRIES: usize;
+
+    /// Adds to one of them.
+    fn change(&mut self, entry: usize, by: i8);
+
+    /// The levels, unless the format does not allow them.
+    fn levels(&self) -> Option<[f32; 256]>;
+}
+
+/// Moves single entries by one as long as that lowers the error.
+pub(crate) fn polish<T: Rounded>(table: &mut T, depth: u8, sigma: f32, sample: &mut Sample) {
+    let mut measure = |table: &T| Some(sample.measure(depth, &table.levels()?, sigma).mse);
+    let mut best = measure(table).expect("rounding keeps to what the format allows");
+    for _ in 0..3 {
+        let before = best;
+        for entry in 0..T::ENTRIES {
+            for by in [-1, 1] {
+                let mut trial = *table;
+                trial.change(entry, by);
+                if let Some(mse) = measure(&trial).filter(|&mse| mse < best) {
+                    (best, *table) = (mse, trial);
+                }
+            }
+        }
+        if best > before * (1.0 - 1e-4) {
+            break;
+        }
+    }
+}
 
 /// Fits the entries, A's 16 and then B's, to the targets of 256 windows. `terms` has the signed entries that make up
 /// a window's sum, `targets` its weight, and the weight times its target.

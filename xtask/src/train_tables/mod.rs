@@ -17,6 +17,7 @@ use anyhow::{Result, bail};
 use lagar_codec::{Bent, Table};
 
 use self::bent::Sums;
+use self::halves::{Fit, Rounded};
 use self::sample::{Error, Sample};
 use self::scalar::Magnitudes;
 use self::split::Halves;
@@ -193,29 +194,31 @@ struct Samples {
     compare: Sample,
 }
 
+impl Samples {
+    fn anneal(
+        &mut self,
+        table: &mut impl Fit,
+        depth: u8,
+        effort: Effort,
+        random: &mut Random,
+        noise: f64,
+    ) {
+        let Effort { noisy, .. } = effort;
+        let mut anneal = |sample, noise, rounds| {
+            halves::anneal(table, depth, sample, random, noise, rounds);
+        };
+        anneal(&mut self.small, noise, (noisy, noisy / 100));
+        anneal(&mut self.large, 0.0, (0, noisy / 50));
+    }
+}
+
 fn train_split(depth: u8, effort: Effort, mut samples: Samples) -> Table {
     let mut trained: Vec<(f64, Halves)> = (0..effort.starts)
         .map(|start| {
             let mut random = Random::new(100 + start as u64);
             let mut halves = Halves::random(&mut random, start);
             let noise = SPLIT_NOISE[usize::from(depth - 1)];
-            let rounds = (effort.noisy, effort.noisy / 100);
-            split::anneal(
-                &mut halves,
-                depth,
-                &mut samples.small,
-                &mut random,
-                noise,
-                rounds,
-            );
-            split::anneal(
-                &mut halves,
-                depth,
-                &mut samples.large,
-                &mut random,
-                0.0,
-                (0, effort.noisy / 50),
-            );
+            samples.anneal(&mut halves, depth, effort, &mut random, noise);
             let error = samples.compare.measure(depth, &halves.levels(), 1.0);
             (score(error, depth), halves)
         })
@@ -230,7 +233,7 @@ fn train_split(depth: u8, effort: Effort, mut samples: Samples) -> Table {
         for percent in [90, 95, 100, 105] {
             let sigma = 63.0 / f64::from(largest) * f64::from(percent) / 100.0;
             let mut split = halves.round(sigma);
-            split::polish(&mut split, depth, sigma as f32, &mut samples.large);
+            halves::polish(&mut split, depth, sigma as f32, &mut samples.large);
             candidates.push(with_sigma(Table::from_split(depth, split), sigma));
         }
     }
@@ -242,16 +245,12 @@ fn train_bent(depth: u8, effort: Effort, mut samples: Samples) -> Table {
     for start in 0..4 * effort.starts {
         let mut random = Random::new(100 + start as u64);
         let mut sums = Sums::ordered(depth, &mut random);
-        let rounds = (effort.noisy, effort.noisy / 100);
-        sums.anneal(depth, &mut samples.small, &mut random, rounds);
-        let rounds = (0, effort.noisy / 50);
-        sums.anneal(depth, &mut samples.large, &mut random, rounds);
-        let rounded = (24..=38).step_by(2).map(|sigma| {
+        let noise = bent::NOISE * 0.5f64.powi(depth.into());
+        samples.anneal(&mut sums, depth, effort, &mut random, noise);
+        let rounded = (24..=38).step_by(2).filter_map(|sigma| {
             let bent = sums.round(sigma.into());
-            let error = samples
-                .large
-                .measure(depth, &bent::levels(&bent), sigma as f32);
-            (score(error, depth), bent, f64::from(sigma))
+            let error = samples.large.measure(depth, &bent.levels()?, sigma as f32);
+            Some((score(error, depth), bent, f64::from(sigma)))
         });
         trained.extend(rounded.min_by(|(a, ..), (b, ..)| a.total_cmp(b)));
     }
@@ -260,7 +259,7 @@ fn train_bent(depth: u8, effort: Effort, mut samples: Samples) -> Table {
         .iter()
         .take(2 * FINALISTS)
         .map(|&(_, mut bent, sigma)| {
-            bent::polish(&mut bent, depth, sigma as f32, &mut samples.large);
+            halves::polish(&mut bent, depth, sigma as f32, &mut samples.large);
             let levels = (0..=255).map(|w| bent.level(w) as i8).collect();
             with_sigma(Table::from_levels(depth, 8, levels), sigma)
         });

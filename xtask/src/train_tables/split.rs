@@ -2,17 +2,17 @@
 
 use lagar_codec::Split;
 
-use super::halves::fit;
-use super::sample::{Cells, Sample};
+use super::halves::{Fit, Rounded, fit};
+use super::sample::Cells;
 use crate::random::Random;
 
 /// A split table before its levels are rounded.
 #[derive(Clone, Debug)]
 pub(crate) struct Halves {
     /// A, then B.
-    pub(crate) values: [f64; 32],
-    pub(crate) a_sign_bit: u8,
-    pub(crate) b_sign_bit: u8,
+    values: [f64; 32],
+    a_sign_bit: u8,
+    b_sign_bit: u8,
 }
 
 impl Halves {
@@ -37,21 +37,6 @@ impl Halves {
         ]
     }
 
-    pub(crate) fn levels(&self) -> [f32; 256] {
-        std::array::from_fn(|w| {
-            let [(a, a_sign), (b, b_sign)] = self.terms(w);
-            (a_sign * self.values[a] + b_sign * self.values[b]) as f32
-        })
-    }
-
-    /// Least squares for the values in each window.
-    pub(crate) fn refit(&mut self, cells: &Cells) {
-        let mut values = self.values;
-        let targets = |w: usize| (cells.count[w], cells.sum[w]);
-        fit(&mut values, |w| self.terms(w), targets);
-        self.values = values;
-    }
-
     /// The levels at `sigma` units per standard deviation, rounded, none beyond ±63.
     pub(crate) fn round(&self, sigma: f64) -> Split {
         let entry = |i: usize| (self.values[i] * sigma).round().clamp(-63.0, 63.0) as i8;
@@ -73,59 +58,39 @@ impl Halves {
     }
 }
 
-/// The levels of a rounded table.
-pub(crate) fn levels(split: &Split) -> [f32; 256] {
-    std::array::from_fn(|w| f32::from(split.level(w as u8)))
-}
+impl Fit for Halves {
+    fn values(&mut self) -> &mut [f64; 32] {
+        &mut self.values
+    }
 
-/// Alternates encoding and refitting, with noise on the levels that falls to nothing over `noisy`
-/// rounds, then for `quiet` rounds without.
-pub(crate) fn anneal(
-    halves: &mut Halves,
-    depth: u8,
-    sample: &mut Sample,
-    random: &mut Random,
-    noise: f64,
-    (noisy, quiet): (usize, usize),
-) {
-    for round in 0..noisy + quiet {
-        if round < noisy {
-            let noise = noise * (1.0 - round as f64 / noisy as f64);
-            for value in &mut halves.values {
-                *value += noise * random.gaussian();
-            }
-        }
-        sample.encode(depth, &halves.levels(), 1.0);
-        halves.refit(&sample.cells());
+    fn levels(&self) -> [f32; 256] {
+        std::array::from_fn(|w| {
+            let [(a, a_sign), (b, b_sign)] = self.terms(w);
+            (a_sign * self.values[a] + b_sign * self.values[b]) as f32
+        })
+    }
+
+    /// Least squares for the values in each window.
+    fn refit(&mut self, cells: &Cells) {
+        let mut values = self.values;
+        let targets = |w: usize| (cells.count[w], cells.sum[w]);
+        fit(&mut values, |w| self.terms(w), targets);
+        self.values = values;
     }
 }
 
-/// Moves single rounded entries by one as long as that lowers the error.
-pub(crate) fn polish(split: &mut Split, depth: u8, sigma: f32, sample: &mut Sample) -> f64 {
-    let mut best = sample.measure(depth, &levels(split), sigma).mse;
-    for _ in 0..3 {
-        let before = best;
-        for entry in 0..32 {
-            for change in [-1, 1] {
-                let mut trial = *split;
-                let value = if entry < 16 {
-                    &mut trial.a[entry]
-                } else {
-                    &mut trial.b[entry - 16]
-                };
-                *value += change;
-                if (0..=255).any(|w| trial.level(w).abs() > 63) {
-                    continue;
-                }
-                let mse = sample.measure(depth, &levels(&trial), sigma).mse;
-                if mse < best {
-                    (best, *split) = (mse, trial);
-                }
-            }
-        }
-        if best > before * (1.0 - 1e-4) {
-            break;
+impl Rounded for Split {
+    const ENTRIES: usize = 32;
+
+    fn change(&mut self, entry: usize, by: i8) {
+        match entry {
+            0..16 => self.a[entry] += by,
+            _ => self.b[entry - 16] += by,
         }
     }
-    best
+
+    fn levels(&self) -> Option<[f32; 256]> {
+        let within = (0..=255).all(|w| self.level(w).abs() <= 63);
+        within.then(|| std::array::from_fn(|w| f32::from(self.level(w as u8))))
+    }
 }
