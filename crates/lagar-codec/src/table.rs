@@ -79,6 +79,13 @@ impl Table {
     /// If `depth` is not 1 to 8, `window` neither `depth` nor 8, or the number of levels not
     /// `2^window`.
     pub fn from_levels(depth: u8, window: u8, levels: Vec<i8>) -> Result<Self, CodecError> {
+        let table = Self::unstructured(depth, window, levels)?;
+        let bent = Bent::of(&table.levels);
+        Ok(Self { bent, ..table })
+    }
+
+    /// A table of whose levels nothing is known.
+    fn unstructured(depth: u8, window: u8, levels: Vec<i8>) -> Result<Self, CodecError> {
         if !(1..=MAX_DEPTH).contains(&depth) {
             return Err(CodecError::TableDepth { depth });
         }
@@ -90,13 +97,12 @@ impl Table {
             return Err(CodecError::TableLength { window, found });
         }
         let sigma = root_mean_square(&levels);
-        let bent = Bent::of(&levels);
         Ok(Self {
             depth,
             window,
             levels,
             split: None,
-            bent,
+            bent: None,
             sigma,
         })
     }
@@ -120,11 +126,10 @@ impl Table {
             }
             levels.push(level as i8);
         }
-        let free = Self::from_levels(depth, 8, levels)?;
+        let table = Self::unstructured(depth, 8, levels)?;
         Ok(Self {
             split: Some(split),
-            bent: None,
-            ..free
+            ..table
         })
     }
 

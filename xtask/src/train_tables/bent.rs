@@ -53,22 +53,14 @@ impl Sums {
     /// Rounded at `sigma` units per standard deviation, and within ±127.
     pub(crate) fn round(&self, sigma: f64) -> Bent {
         let entry = |i: usize| (sigma * self.values[i]).round() as i8;
-        let mut bent = Bent {
+        Bent {
             a: std::array::from_fn(entry),
             b: std::array::from_fn(|i| entry(16 + i)),
             bends: self
                 .bends
                 .map(|bend| (sigma * bend).round().min(127.0) as u8),
-        };
-        while let Some(w) = (0..=255u8).find(|&w| bent.level(w).abs() > 127) {
-            let (a, b) = (
-                &mut bent.a[usize::from(w & 15)],
-                &mut bent.b[usize::from(w >> 4)],
-            );
-            let larger = if a.abs() >= b.abs() { a } else { b };
-            *larger -= larger.signum();
         }
-        bent
+        .within_limit()
     }
 }
 
@@ -131,23 +123,17 @@ fn shuffled(n: usize, random: &mut Random) -> Vec<usize> {
 }
 
 impl Rounded for Bent {
-    const ENTRIES: usize = 34;
+    const LIMIT: i16 = 127;
 
-    fn change(&mut self, entry: usize, by: i8) {
-        match entry {
-            0..16 => self.a[entry] = self.a[entry].wrapping_add(by),
-            16..32 => self.b[entry - 16] = self.b[entry - 16].wrapping_add(by),
-            _ => {
-                let bend = &mut self.bends[entry - 32];
-                *bend = bend.saturating_add_signed(by);
-            }
-        }
+    fn level(&self, window: u8) -> i16 {
+        Self::level(self, window)
     }
 
-    fn levels(&self) -> Option<[f32; 256]> {
-        let [first, second] = self.bends;
-        let within = (0..=255).all(|w| self.level(w).abs() <= 127);
-        (within && first <= second && second <= 127)
-            .then(|| std::array::from_fn(|w| f32::from(self.level(w as u8))))
+    fn halves(&mut self) -> [&mut [i8; 16]; 2] {
+        [&mut self.a, &mut self.b]
+    }
+
+    fn bends(&mut self) -> &mut [u8] {
+        &mut self.bends
     }
 }

@@ -38,14 +38,55 @@ pub(crate) fn anneal(
 
 /// A rounded table.
 pub(crate) trait Rounded: Copy {
-    /// How many numbers it is made of.
-    const ENTRIES: usize;
+    /// The largest magnitude that levels may have.
+    const LIMIT: i16;
 
-    /// Adds to one of them.
-    fn change(&mut self, entry: usize, by: i8);
+    fn level(&self, window: u8) -> i16;
+
+    /// A and B.
+    fn halves(&mut self) -> [&mut [i8; 16]; 2];
+
+    /// What the table is made of besides: numbers to 127, in order.
+    fn bends(&mut self) -> &mut [u8] {
+        &mut []
+    }
 
     /// The levels, unless the format does not allow them.
-    fn levels(&self) -> Option<[f32; 256]>;
+    fn levels(&self) -> Option<[f32; 256]> {
+        let within = (0..=255).all(|w| self.level(w).abs() <= Self::LIMIT);
+        within.then(|| std::array::from_fn(|w| f32::from(self.level(w as u8))))
+    }
+
+    /// The table with entries so much smaller that the format allows its levels.
+    fn within_limit(mut self) -> Self {
+        while let Some(w) = (0..=255).find(|&w| self.level(w).abs() > Self::LIMIT) {
+            let [a, b] = self.halves();
+            let (a, b) = (&mut a[usize::from(w & 15)], &mut b[usize::from(w >> 4)]);
+            let larger = if a.abs() >= b.abs() { a } else { b };
+            *larger -= larger.signum();
+        }
+        self
+    }
+
+    /// The table with one more or less in one of its numbers, if bends stay what they may be.
+    fn changed(mut self, entry: usize, by: i8) -> Option<Self> {
+        let [a, b] = self.halves();
+        let half = match entry {
+            0..16 => a.get_mut(entry),
+            _ => b.get_mut(entry - 16),
+        };
+        match half {
+            Some(value) => *value = value.wrapping_add(by),
+            None => {
+                let bends = self.bends();
+                bends[entry - 32] = bends[entry - 32].checked_add_signed(by)?;
+                if !bends.is_sorted() || bends.iter().any(|&bend| bend > 127) {
+                    return None;
+                }
+            }
+        }
+        Some(self)
+    }
 }
 
 /// Moves single entries by one as long as that lowers the error.
@@ -54,10 +95,11 @@ pub(crate) fn polish<T: Rounded>(table: &mut T, depth: u8, sigma: f32, sample: &
     let mut best = measure(table).expect("rounding keeps to what the format allows");
     for _ in 0..3 {
         let before = best;
-        for entry in 0..T::ENTRIES {
+        for entry in 0..32 + table.bends().len() {
             for by in [-1, 1] {
-                let mut trial = *table;
-                trial.change(entry, by);
+                let Some(trial) = table.changed(entry, by) else {
+                    continue;
+                };
                 if let Some(mse) = measure(&trial).filter(|&mse| mse < best) {
                     (best, *table) = (mse, trial);
                 }

@@ -40,21 +40,13 @@ impl Halves {
     /// The levels at `sigma` units per standard deviation, rounded, none beyond ±63.
     pub(crate) fn round(&self, sigma: f64) -> Split {
         let entry = |i: usize| (self.values[i] * sigma).round().clamp(-63.0, 63.0) as i8;
-        let mut split = Split {
+        Split {
             a: std::array::from_fn(entry),
             b: std::array::from_fn(|i| entry(16 + i)),
             a_sign_bit: self.a_sign_bit,
             b_sign_bit: self.b_sign_bit,
-        };
-        while let Some(w) = (0..=255u8).find(|&w| split.level(w).abs() > 63) {
-            let (a, b) = (
-                &mut split.a[usize::from(w & 15)],
-                &mut split.b[usize::from(w >> 4)],
-            );
-            let larger = if a.abs() >= b.abs() { a } else { b };
-            *larger -= larger.signum();
         }
-        split
+        .within_limit()
     }
 }
 
@@ -80,17 +72,13 @@ impl Fit for Halves {
 }
 
 impl Rounded for Split {
-    const ENTRIES: usize = 32;
+    const LIMIT: i16 = 63;
 
-    fn change(&mut self, entry: usize, by: i8) {
-        match entry {
-            0..16 => self.a[entry] += by,
-            _ => self.b[entry - 16] += by,
-        }
+    fn level(&self, window: u8) -> i16 {
+        Self::level(self, window)
     }
 
-    fn levels(&self) -> Option<[f32; 256]> {
-        let within = (0..=255).all(|w| self.level(w).abs() <= 63);
-        within.then(|| std::array::from_fn(|w| f32::from(self.level(w as u8))))
+    fn halves(&mut self) -> [&mut [i8; 16]; 2] {
+        [&mut self.a, &mut self.b]
     }
 }

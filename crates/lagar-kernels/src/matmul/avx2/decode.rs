@@ -228,6 +228,16 @@ pub(super) unsafe fn twice(bytes: [i8; 16]) -> __m256i {
     unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(bytes.as_ptr().cast())) }
 }
 
+/// 4 bits of each byte, from one up; `low` is 15 in each.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+pub(super) unsafe fn from<const BIT: i32>(bytes: __m256i, low: __m256i) -> __m256i {
+    // SAFETY: the caller promises AVX2.
+    unsafe { _mm256_and_si256(_mm256_srli_epi16::<BIT>(bytes), low) }
+}
+
 /// Up to 16 levels.
 #[derive(Clone, Copy)]
 pub(super) struct Nibble {
@@ -302,8 +312,7 @@ impl Decode for Halves {
         // SAFETY: the caller promises AVX2.
         unsafe {
             let low = _mm256_and_si256(windows, self.low);
-            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(windows), self.low);
-            self.of(low, high)
+            self.of(low, from::<4>(windows, self.low))
         }
     }
 }
@@ -372,8 +381,7 @@ impl Decode for Bends {
         // SAFETY: the caller promises AVX2.
         unsafe {
             let low = _mm256_and_si256(windows, self.low);
-            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(windows), self.low);
-            let Signed { magnitude, sign } = self.of(low, high);
+            let Signed { magnitude, sign } = self.of(low, from::<4>(windows, self.low));
             _mm256_sign_epi8(magnitude, sign)
         }
     }

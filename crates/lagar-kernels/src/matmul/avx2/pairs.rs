@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 
 use super::super::lookup::Lookup;
-use super::decode::{Decode, Halves, Steps};
+use super::decode::{Decode, Halves, Steps, from};
 
 /// Two units at `K` bits a weight, 2 or 4.
 #[derive(Clone, Copy)]
@@ -82,7 +82,7 @@ impl<const K: usize> Pairs<K> {
     #[inline(always)]
     unsafe fn four<const SHIFT: i32>(self, x: __m256i) -> __m256i {
         // SAFETY: the caller promises AVX2.
-        unsafe { _mm256_and_si256(_mm256_srli_epi16::<SHIFT>(x), self.0.low) }
+        unsafe { from::<SHIFT>(x, self.0.low) }
     }
 
     /// Two bits a weight: byte `r` of 32 has the newest bits of row `r`'s 4 windows. Vectors of rows 0–3 of both

@@ -16,7 +16,7 @@ use lagar_codec::{BLOCK_COLS, ROW_UNIT, TILE_ROWS};
 use super::super::lookup::{Form, Lookup, SPLIT_OFFSET};
 use super::super::quads::{BLOCKS, BY_COLUMN, take};
 use super::super::tile::{AHEAD, Factors, Tile};
-use super::decode::Signed;
+use super::decode::{Signed, from};
 use super::{accumulate, correction};
 use five::Five;
 use one::One;
@@ -175,7 +175,7 @@ unsafe fn is_small(x: &Values) -> bool {
 
 /// Codes of four blocks.
 #[derive(Clone, Copy)]
-struct Codes {
+struct FourBlocks {
     /// The byte before the first.
     from: *const u8,
     /// From the codes of one block to those of the next.
@@ -200,7 +200,7 @@ trait Level: Copy {
         const VNNI: bool,
     >(
         step: S,
-        codes: Codes,
+        codes: FourBlocks,
         x: [Values; T],
         sums: &mut [Sums; T],
     );
@@ -219,7 +219,7 @@ impl Level for __m256i {
         const VNNI: bool,
     >(
         step: S,
-        codes: Codes,
+        codes: FourBlocks,
         x: [Values; T],
         sums: &mut [Sums; T],
     ) {
@@ -259,7 +259,7 @@ impl Level for Signed {
         const VNNI: bool,
     >(
         step: S,
-        codes: Codes,
+        codes: FourBlocks,
         x: [Values; T],
         sums: &mut [Sums; T],
     ) {
@@ -370,14 +370,50 @@ unsafe fn in_turns(even: __m256i, odd: __m256i) -> [__m256i; 2] {
     }
 }
 
-/// 4 bits of each byte, from one up; `low` is 15 in each.
+/// Lanes of even rows and of odd ones in turns.
 ///
 /// # Safety
 /// The processor has AVX2.
 #[inline(always)]
-unsafe fn from<const BIT: i32>(bytes: __m256i, low: __m256i) -> __m256i {
+unsafe fn all_in_turns([even, odd]: [__m256i; 2]) -> [__m256i; 2] {
     // SAFETY: the caller promises AVX2.
-    unsafe { _mm256_and_si256(_mm256_srli_epi16::<BIT>(bytes), low) }
+    unsafe {
+        let [a, b] = in_turns(even, odd);
+        [
+            _mm256_permute2x128_si256::<0x20>(a, b),
+            _mm256_permute2x128_si256::<0x31>(a, b),
+        ]
+    }
+}
+
+/// The bits of each byte of `below` from `DOWN` up, which `mask` keeps, and above them `low`, 4 bits; `UP` is 8 less `DOWN`.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn border<const DOWN: i32, const UP: i32>(
+    below: __m256i,
+    mask: __m256i,
+    low: __m256i,
+) -> __m256i {
+    // SAFETY: the caller promises AVX2.
+    unsafe {
+        let below = _mm256_and_si256(_mm256_srli_epi16::<DOWN>(below), mask);
+        _mm256_or_si256(below, _mm256_slli_epi16::<UP>(low))
+    }
+}
+
+/// The lane before each, of those of `own` behind the last one of `before`.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn lanes_before(before: __m256i, own: __m256i) -> __m256i {
+    // SAFETY: the caller promises AVX2.
+    unsafe {
+        let halves = _mm256_permute2x128_si256::<0x21>(before, own);
+        _mm256_alignr_epi8::<12>(own, halves)
+    }
 }
 
 /// Adds the products of levels with each vector to one register of its sums.
@@ -407,11 +443,11 @@ unsafe fn add_all<L: Copy, A: Add<L>, const T: usize>(
 #[inline(always)]
 unsafe fn blocks<S: Step<PARTS>, const PARTS: usize, A: Add<S::Level>, const T: usize>(
     step: S,
-    Codes {
+    FourBlocks {
         from,
         block_bytes,
         steps,
-    }: Codes,
+    }: FourBlocks,
     add: [A; T],
     sums: &mut [Sums; T],
 ) {
@@ -518,7 +554,7 @@ unsafe fn steps<S: Step<PARTS>, const PARTS: usize, const T: usize, const VNNI: 
                         .expect("a value for each column"),
                 );
             }
-            let codes = Codes {
+            let codes = FourBlocks {
                 from,
                 block_bytes: bytes,
                 steps,

@@ -8,7 +8,10 @@ use std::hint::black_box;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::super::decode::{Bends, Decode, Signed, twice};
-use super::{Add, BLOCKS, Lookup, Step, Sums, add_all, both, from, in_turns, together};
+use super::{
+    Add, BLOCKS, Lookup, Step, Sums, add_all, all_in_turns, border, both, from, lanes_before,
+    together,
+};
 
 /// Registers of a unit: even rows and odd ones.
 pub(super) const PARTS: usize = 2;
@@ -85,11 +88,7 @@ impl Five {
     #[inline(always)]
     unsafe fn border(self, below: __m256i, above: __m256i) -> __m256i {
         // SAFETY: the caller promises AVX2.
-        unsafe {
-            let below = _mm256_and_si256(_mm256_srli_epi16::<5>(below), self.seven);
-            let above = _mm256_and_si256(above, self.table.low);
-            _mm256_or_si256(below, _mm256_slli_epi16::<3>(above))
-        }
+        unsafe { border::<5, 3>(below, self.seven, _mm256_and_si256(above, self.table.low)) }
     }
 }
 
@@ -156,8 +155,7 @@ impl Step<PARTS> for Five {
             ];
             add_all(add, sums, first + 1, odd);
             // From bit 5 of the bytes before on, and of the first ones.
-            let previous = _mm256_permute2x128_si256::<0x21>(before, five);
-            let previous = _mm256_alignr_epi8::<12>(five, previous);
+            let previous = lanes_before(before, five);
             let (edge, second) = (self.border(previous, one), self.border(one, two));
             let even = [
                 table.of(from::<4>(two, low), _mm256_and_si256(three, low)),
@@ -171,14 +169,8 @@ impl Step<PARTS> for Five {
     }
 
     #[inline(always)]
-    unsafe fn ascending([even, odd]: [__m256i; PARTS]) -> [__m256i; PARTS] {
+    unsafe fn ascending(sums: [__m256i; PARTS]) -> [__m256i; PARTS] {
         // SAFETY: the caller promises AVX2.
-        unsafe {
-            let [a, b] = in_turns(even, odd);
-            [
-                _mm256_permute2x128_si256::<0x20>(a, b),
-                _mm256_permute2x128_si256::<0x31>(a, b),
-            ]
-        }
+        unsafe { all_in_turns(sums) }
     }
 }

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::super::decode::{Bends, Decode, Signed, twice};
-use super::{Add, BLOCKS, Lookup, Step, Sums, add_all, both, from, together};
+use super::{Add, BLOCKS, Lookup, Step, Sums, add_all, border, both, from, together};
 
 /// Registers of a unit: 8 rows each.
 pub(super) const PARTS: usize = 2;
@@ -51,19 +51,6 @@ impl Six {
         }
     }
 
-    /// The upper 2 bits of each byte of `below`, and above them `low`, 4 bits.
-    ///
-    /// # Safety
-    /// The processor has AVX2.
-    #[inline(always)]
-    unsafe fn border(self, below: __m256i, low: __m256i) -> __m256i {
-        // SAFETY: the caller promises AVX2.
-        unsafe {
-            let below = _mm256_and_si256(_mm256_srli_epi16::<6>(below), self.three);
-            _mm256_or_si256(below, _mm256_slli_epi16::<2>(low))
-        }
-    }
-
     /// Levels of the last, second, third and first column of each block.
     ///
     /// # Safety
@@ -78,8 +65,14 @@ impl Six {
             [
                 table.of(last, from::<4>(three, table.low)),
                 table.of(from::<4>(one, table.low), _mm256_and_si256(two, table.low)),
-                table.of(from::<2>(two, table.low), self.border(two, last)),
-                table.of(self.border(before, first), from::<2>(one, table.low)),
+                table.of(
+                    from::<2>(two, table.low),
+                    border::<6, 2>(two, self.three, last),
+                ),
+                table.of(
+                    border::<6, 2>(before, self.three, first),
+                    from::<2>(one, table.low),
+                ),
             ]
         }
     }

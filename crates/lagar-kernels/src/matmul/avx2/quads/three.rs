@@ -10,7 +10,10 @@ use std::hint::black_box;
 use lagar_codec::{BLOCK_COLS, ROW_UNIT};
 
 use super::super::decode::{Decode, Halves, twice};
-use super::{Add, BLOCKS, Lookup, Step, Sums, add_all, both, from, in_turns, together};
+use super::{
+    Add, BLOCKS, Lookup, Step, Sums, add_all, all_in_turns, border, both, from, lanes_before,
+    together,
+};
 
 /// Registers of a unit: even rows and odd ones.
 pub(super) const PARTS: usize = 2;
@@ -49,19 +52,6 @@ impl Three {
                 both(from.add(3 * block_bytes), UNIT_BYTES / 2, self.apart),
             ]);
             [first, second, third]
-        }
-    }
-
-    /// The upper 3 bits of each byte of `below`, and above them `low`, 4 bits.
-    ///
-    /// # Safety
-    /// The processor has AVX2.
-    #[inline(always)]
-    unsafe fn border(self, below: __m256i, low: __m256i) -> __m256i {
-        // SAFETY: the caller promises AVX2.
-        unsafe {
-            let below = _mm256_and_si256(_mm256_srli_epi16::<5>(below), self.seven);
-            _mm256_or_si256(below, _mm256_slli_epi16::<3>(low))
         }
     }
 }
@@ -120,20 +110,19 @@ impl Step<PARTS> for Three {
             let second = _mm256_and_si256(two, table.low);
             // From bit 5 of the second bytes on.
             let last = _mm256_and_si256(three, table.low);
-            let border = self.border(two, last);
+            let upper = border::<5, 3>(two, self.seven, last);
             // From bit 5 of the first bytes on.
-            let middle = self.border(one, second);
+            let middle = border::<5, 3>(one, self.seven, second);
             let odd = [
                 table.of(last, from::<4>(three, table.low)),
-                table.of(from::<2>(two, table.low), from::<1>(border, table.low)),
-                table.of(border, from::<1>(three, table.low)),
+                table.of(from::<2>(two, table.low), from::<1>(upper, table.low)),
+                table.of(upper, from::<1>(three, table.low)),
                 table.of(from::<2>(middle, table.low), from::<3>(two, table.low)),
             ];
             add_all(add, sums, first + 1, odd);
             // From bit 5 of the bytes before on.
-            let previous = _mm256_permute2x128_si256::<0x21>(before, three);
-            let previous = _mm256_alignr_epi8::<12>(three, previous);
-            let edge = self.border(previous, _mm256_and_si256(one, table.low));
+            let previous = lanes_before(before, three);
+            let edge = border::<5, 3>(previous, self.seven, _mm256_and_si256(one, table.low));
             let even = [
                 table.of(from::<4>(one, table.low), second),
                 table.of(from::<1>(edge, table.low), from::<2>(one, table.low)),
@@ -146,14 +135,8 @@ impl Step<PARTS> for Three {
     }
 
     #[inline(always)]
-    unsafe fn ascending([even, odd]: [__m256i; PARTS]) -> [__m256i; PARTS] {
+    unsafe fn ascending(sums: [__m256i; PARTS]) -> [__m256i; PARTS] {
         // SAFETY: the caller promises AVX2.
-        unsafe {
-            let [a, b] = in_turns(even, odd);
-            [
-                _mm256_permute2x128_si256::<0x20>(a, b),
-                _mm256_permute2x128_si256::<0x31>(a, b),
-            ]
-        }
+        unsafe { all_in_turns(sums) }
     }
 }

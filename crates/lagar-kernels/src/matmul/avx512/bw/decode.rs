@@ -223,6 +223,21 @@ pub(in super::super) unsafe fn four_times(bytes: [i8; 16]) -> __m512i {
     unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(bytes.as_ptr().cast())) }
 }
 
+/// The low and high halves of 64 bytes; `low` is 15 in each byte.
+///
+/// # Safety
+/// The processor has AVX-512 BW.
+#[inline(always)]
+pub(super) unsafe fn nibbles(bytes: __m512i, low: __m512i) -> [__m512i; 2] {
+    // SAFETY: the caller promises AVX-512 BW.
+    unsafe {
+        [
+            _mm512_and_si512(bytes, low),
+            _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low),
+        ]
+    }
+}
+
 /// What levels that are not a split table's are xored with: VNNI's products take them plus 128.
 ///
 /// # Safety
@@ -319,8 +334,7 @@ impl Decode for Halves {
     unsafe fn levels(self, windows: __m512i) -> __m512i {
         // SAFETY: the caller promises AVX-512 BW.
         unsafe {
-            let low = _mm512_and_si512(windows, self.low);
-            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(windows), self.low);
+            let [low, high] = nibbles(windows, self.low);
             self.of(low, high)
         }
     }
@@ -361,8 +375,7 @@ impl Decode for Bends {
     unsafe fn levels(self, windows: __m512i) -> __m512i {
         // SAFETY: the caller promises AVX-512 BW.
         unsafe {
-            let low = _mm512_and_si512(windows, self.low);
-            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(windows), self.low);
+            let [low, high] = nibbles(windows, self.low);
             let sum = _mm512_add_epi8(
                 _mm512_shuffle_epi8(self.a, low),
                 _mm512_shuffle_epi8(self.b, high),

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::super::super::lookup::Lookup;
 use super::super::units::{Set, Steps};
-use super::decode::{Decode, Halves, Nibble, SELECT};
+use super::decode::{Decode, Halves, Nibble, SELECT, nibbles};
 
 /// Four units of a split table at 2 bits.
 #[derive(Clone, Copy)]
@@ -167,21 +167,6 @@ unsafe fn both(codes: *const u8) -> [__m512i; 2] {
         [
             _mm512_loadu_si512(codes.cast()),
             _mm512_loadu_si512(codes.add(1).cast()),
-        ]
-    }
-}
-
-/// The low and high halves of 64 bytes; `low` is 15 in each byte.
-///
-/// # Safety
-/// The processor has AVX-512 BW.
-#[inline(always)]
-unsafe fn nibbles(bytes: __m512i, low: __m512i) -> [__m512i; 2] {
-    // SAFETY: the caller promises AVX-512 BW.
-    unsafe {
-        [
-            _mm512_and_si512(bytes, low),
-            _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low),
         ]
     }
 }
