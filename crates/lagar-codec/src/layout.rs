@@ -110,21 +110,25 @@ impl StageLayout {
     }
 
     /// Rows of the matrix.
+    #[inline]
     pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// Rows stored: `rows` padded to a multiple of 16.
+    #[inline]
     pub fn padded_rows(&self) -> usize {
         self.padded_rows
     }
 
     /// Columns of the matrix.
+    #[inline]
     pub fn cols(&self) -> usize {
         self.cols
     }
 
     /// Columns stored: `cols` padded to a multiple of 4.
+    #[inline]
     pub fn padded_cols(&self) -> usize {
         self.padded_cols
     }
@@ -135,16 +139,19 @@ impl StageLayout {
     }
 
     /// Number of column groups, those of depth 0 included.
+    #[inline]
     pub fn groups(&self) -> usize {
         self.depths.len()
     }
 
     /// The depth of every column group.
+    #[inline]
     pub fn depths(&self) -> &[u8] {
         &self.depths
     }
 
     /// Column group `g < groups()`.
+    #[inline]
     pub fn group(&self, g: usize) -> Group {
         let first = g * GROUP;
         Group {
@@ -155,11 +162,13 @@ impl StageLayout {
     }
 
     /// Number of tile rows.
+    #[inline]
     pub fn tile_rows(&self) -> usize {
         self.padded_rows.div_ceil(TILE_ROWS)
     }
 
     /// Rows of the tiles in tile row `tr < tile_rows()`: 256, or a smaller multiple of 16 in the last.
+    #[inline]
     pub fn tile_height(&self, tr: usize) -> usize {
         (self.padded_rows - tr * TILE_ROWS).min(TILE_ROWS)
     }
@@ -182,6 +191,7 @@ impl StageLayout {
 
     /// Bytes of the tile of tile row `tr` and group `g`, its leading zero byte included; 0 if the
     /// group's depth is 0.
+    #[inline]
     pub fn tile_len(&self, tr: usize, g: usize) -> usize {
         let Group { cols, depth, .. } = self.group(g);
         if depth == 0 {
@@ -192,6 +202,7 @@ impl StageLayout {
 
     /// Where in `codes` the tile of tile row `tr` and group `g` begins (`g = groups()`: where the tile
     /// row ends).
+    #[inline]
     pub fn codes_offset(&self, tr: usize, g: usize) -> usize {
         let all = self.groups();
         let strip =
@@ -200,6 +211,7 @@ impl StageLayout {
     }
 
     /// The bytes of `codes` that hold the tile of tile row `tr` and group `g`; empty if its depth is 0.
+    #[inline]
     pub fn tile_range(&self, tr: usize, g: usize) -> Range<usize> {
         let start = self.codes_offset(tr, g);
         start..start + self.tile_len(tr, g)
@@ -268,12 +280,14 @@ impl StageLayout {
 
     /// Where in `scales` the scales of tile row `tr` and group `g` begin; there are `tile_height(tr)`
     /// of them if the group's depth is not 0.
+    #[inline]
     pub fn scales_offset(&self, tr: usize, g: usize) -> usize {
         let all = self.active_before[self.groups()];
         tr * TILE_ROWS * all + self.tile_height(tr) * self.active_before[g]
     }
 
     /// The bytes of `scales` that belong to tile row `tr` and group `g`; empty if its depth is 0.
+    #[inline]
     pub fn scales_range(&self, tr: usize, g: usize) -> Range<usize> {
         let start = self.scales_offset(tr, g);
         let stored = usize::from(self.depths[g] > 0);

@@ -21,6 +21,7 @@ const NORM: [f32; 8] = [
 /// # Panics
 ///
 /// If `size` is 0 or above 255.
+#[inline]
 pub fn hadamard_norm(size: usize) -> f32 {
     NORM[size.ilog2() as usize]
 }

@@ -71,6 +71,7 @@ impl<'a> WindowStage<'a> {
     }
 
     /// The tile of tile row `tr` and group `g`; nothing if the group's depth is 0.
+    #[inline]
     pub(super) fn tile(&self, tr: usize, g: usize) -> Option<Tile<'_>> {
         let group = self.layout.group(g);
         let codes = self.layout.tile_range(tr, g);
@@ -82,6 +83,7 @@ impl<'a> WindowStage<'a> {
     }
 
     /// The scale codes of the rows of a tile.
+    #[inline]
     pub(super) fn scales(&self, tr: usize, g: usize) -> &'a [u8] {
         &self.scales[self.layout.scales_range(tr, g)]
     }

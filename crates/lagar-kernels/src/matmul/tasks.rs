@@ -125,7 +125,7 @@ impl Kernel for Finish<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         let Self {
             stage,
             task,
@@ -134,23 +134,22 @@ impl Kernel for Finish<'_> {
         } = self;
         let rows = stage.layout().rows();
         let first = task.tile_row * TILE_ROWS + task.units.start * ROW_UNIT;
-        let kept = rows
-            .min(first + task.units.len() * ROW_UNIT)
-            .saturating_sub(first);
-        let mut scales = [0.0; TILE_ROWS];
-        for (r, scale) in scales[..kept].iter_mut().enumerate() {
-            *scale = stage.row_scale(first + r);
+        let own = task.units.len() * ROW_UNIT;
+        let kept = rows.min(first + own).saturating_sub(first);
+        let mut scales = [s.splat(0.0); TILE_ROWS / ROW_UNIT];
+        for (unit, scales) in scales[..task.units.len()].iter_mut().enumerate() {
+            *scales = s.load_bf16(stage.row_scales(first + unit * ROW_UNIT));
         }
-        for (v, sums) in task
-            .vectors
-            .clone()
-            .zip(sums.chunks_exact(task.units.len() * ROW_UNIT))
-        {
+        for (v, sums) in task.vectors.clone().zip(sums.chunks_exact(own)) {
             // SAFETY: no two tasks have a row and a vector in common.
             let y = unsafe { output.y.slice(v * rows + first..v * rows + first + kept) };
-            for ((y, &sum), &scale) in y.iter_mut().zip(sums).zip(&scales) {
-                let value = sum * scale;
-                *y = if output.add { *y + value } else { value };
+            let units = y.chunks_mut(ROW_UNIT).zip(sums.as_chunks().0);
+            for ((y, sums), &scales) in units.zip(&scales) {
+                let mut value = s.mul(s.load(sums), scales);
+                if output.add {
+                    value = s.add(s.load_partial(y), value);
+                }
+                s.store_partial(value, y);
             }
         }
     }

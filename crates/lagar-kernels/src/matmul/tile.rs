@@ -43,6 +43,7 @@ impl<'a> Tile<'a> {
     /// # Panics
     ///
     /// If `codes` is shorter than that.
+    #[inline]
     pub(super) fn new(lookup: &'a Lookup, codes: &'a [u8], units: usize, blocks: usize) -> Self {
         assert!(codes.len() > units * blocks * lookup.unit_bytes() + UNIT);
         Self {

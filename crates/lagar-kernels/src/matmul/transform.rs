@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lagar_codec::{Activations, GROUP, Transform, hadamard_blocks, hadamard_norm};
+use lagar_codec::{Activations, BLOCK_COLS, GROUP, Transform, hadamard_blocks, hadamard_norm};
 
 use crate::simd::{Kernel, LANES, Simd};
 use crate::{Cpu, Disjoint};
@@ -118,29 +118,57 @@ impl Kernel for Apply<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for (g, out) in self.out.chunks_mut(GROUP).enumerate() {
-            apply_group(s, self.t, self.x, g, out);
+            let group = transformed(s, self.t, self.x, g);
+            for (v, out) in group.into_iter().zip(out.chunks_mut(LANES)) {
+                s.store_partial(v, out);
+            }
         }
     }
 }
 
+/// The values of a group, zeros behind those of a last one that is narrower.
+type Group<S> = [<S as Simd>::F32; GROUP / LANES];
+
 /// Group `g` of a transformed vector.
 #[inline(always)]
-fn apply_group<S: Simd>(s: S, t: &Transform, x: &[f32], g: usize, out: &mut [f32]) {
+fn transformed<S: Simd>(s: S, t: &Transform, x: &[f32], g: usize) -> Group<S> {
     assert!(x.len() == t.width());
     let sources = &t.sources()[g * GROUP..t.width().min((g + 1) * GROUP)];
+    let mut group = zeros(s);
     let (whole, rest) = sources.as_chunks();
-    for (sources, out) in whole.iter().zip(out.as_chunks_mut().0) {
-        s.store(permuted(s, x, sources), out);
+    for (v, sources) in group.iter_mut().zip(whole) {
+        *v = permuted(s, x, sources);
     }
-    // Lanes beyond the width take what they will: zeros come there afterwards.
-    let mut last = [0; LANES];
-    last[..rest.len()].copy_from_slice(rest);
-    s.store_partial(
-        permuted(s, x, &last),
-        &mut out[LANES * whole.len()..sources.len()],
-    );
-    out[sources.len()..].fill(0.0);
-    Hadamard(out).run(s);
+    if whole.len() == group.len() {
+        return butterflies(s, GROUP, group);
+    }
+    let mut values = [0.0; GROUP];
+    for (v, values) in group.into_iter().zip(values.as_chunks_mut().0) {
+        s.store(v, values);
+    }
+    for (value, &source) in values[LANES * whole.len()..].iter_mut().zip(rest) {
+        let negative = source & !COLUMN;
+        *value = f32::from_bits(x[(source & COLUMN) as usize].to_bits() ^ negative);
+    }
+    let padded = sources.len().next_multiple_of(BLOCK_COLS);
+    Hadamard(&mut values[..padded]).run(s);
+    loaded(s, &values)
+}
+
+/// A group of zeros.
+#[inline(always)]
+fn zeros<S: Simd>(s: S) -> Group<S> {
+    [s.splat(0.0); GROUP / LANES]
+}
+
+/// The values of a group.
+#[inline(always)]
+fn loaded<S: Simd>(s: S, values: &[f32]) -> Group<S> {
+    let mut group = zeros(s);
+    for (v, values) in group.iter_mut().zip(values.chunks(LANES)) {
+        *v = s.load_partial(values);
+    }
+    group
 }
 
 /// Values of `x`, which is as long as the transform is wide, from these columns and with these signs.
@@ -178,7 +206,7 @@ impl Kernel for Hadamard<'_> {
     }
 }
 
-/// A block of up to `16 · V` values in `V` vectors: butterflies at distance 1, 2, 4, …, then the norm.
+/// A block of up to `16 · V` values in `V` vectors.
 #[inline(always)]
 fn hadamard<S: Simd, const V: usize>(s: S, block: &mut [f32]) {
     let size = block.len();
@@ -186,6 +214,15 @@ fn hadamard<S: Simd, const V: usize>(s: S, block: &mut [f32]) {
     for (v, block) in v.iter_mut().zip(block.chunks(LANES)) {
         *v = s.load_partial(block);
     }
+    let v = butterflies(s, size, v);
+    for (v, block) in v.into_iter().zip(block.chunks_mut(LANES)) {
+        s.store_partial(v, block);
+    }
+}
+
+/// The Hadamard transform of a block of `size` values: butterflies at distance 1, 2, 4, …, then the norm.
+#[inline(always)]
+fn butterflies<S: Simd, const V: usize>(s: S, size: usize, mut v: [S::F32; V]) -> [S::F32; V] {
     for v in &mut v {
         // `low + high` in the low lanes, `low − high` in the high ones: each lane adds its own value
         // or takes it from the other's. (The product with ±1 is exact.)
@@ -214,9 +251,10 @@ fn hadamard<S: Simd, const V: usize>(s: S, block: &mut [f32]) {
         distance *= 2;
     }
     let norm = s.splat(hadamard_norm(size));
-    for (v, block) in v.into_iter().zip(block.chunks_mut(LANES)) {
-        s.store_partial(s.mul(v, norm), block);
+    for v in &mut v {
+        *v = s.mul(*v, norm);
     }
+    v
 }
 
 /// −1 in the lanes whose number has the bit `distance`, 1 elsewhere.
@@ -242,7 +280,35 @@ pub(crate) fn largest<S: Simd>(s: S, x: &[f32]) -> f32 {
         // 0 as long as all are finite, NaN afterwards.
         finite = s.fma(x, zero, finite);
     }
-    if s.sum(finite) == 0.0 {
+    if_finite(s, largest, finite)
+}
+
+/// The largest absolute value of some vectors; NaN where a value is not finite.
+#[inline(always)]
+fn largest_of<S: Simd, const V: usize>(s: S, x: [S::F32; V]) -> f32 {
+    let zero = s.splat(0.0);
+    let (mut largest, mut finite) = (x, x);
+    for (largest, finite) in largest.iter_mut().zip(&mut finite) {
+        *largest = s.abs(*largest);
+        // NaN for what is not finite.
+        *finite = s.mul(*finite, zero);
+    }
+    // Halves are joined, so that no vector waits for all before it.
+    let mut half = V / 2;
+    while half > 0 {
+        for i in 0..half {
+            largest[i] = s.max(largest[i], largest[i + half]);
+            finite[i] = s.add(finite[i], finite[i + half]);
+        }
+        half /= 2;
+    }
+    if_finite(s, largest[0], finite[0])
+}
+
+/// The largest lane if all lanes of `finite`, which are 0 or NaN, are 0, else NaN.
+#[inline(always)]
+fn if_finite<S: Simd>(s: S, largest: S::F32, finite: S::F32) -> f32 {
+    if s.mask_bits(s.less(finite, s.splat(1.0))) == u16::MAX {
         s.largest(largest)
     } else {
         f32::NAN
@@ -271,47 +337,55 @@ impl Kernel for ToBytes<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Place { v, n, scale, sum } = self.place;
-        for (g, q) in self.q.chunks_mut(GROUP).enumerate() {
-            let mut group = [0.0; GROUP];
-            let values = &mut group[..q.len()];
-            match self.t {
-                Some(t) => apply_group(s, t, self.x, g, values),
-                None => values.copy_from_slice(&self.x[g * GROUP..][..q.len()]),
+        for (chunk, q) in self.q.chunks_mut(TOGETHER * GROUP).enumerate() {
+            let first = chunk * TOGETHER;
+            let (mut groups, mut most) = ([zeros(s); TOGETHER], [0.0; TOGETHER]);
+            for (i, q) in q.chunks(GROUP).enumerate() {
+                groups[i] = match self.t {
+                    Some(t) => transformed(s, t, self.x, first + i),
+                    None => loaded(s, &self.x[(first + i) * GROUP..][..q.len()]),
+                };
+                most[i] = largest_of(s, groups[i]);
             }
-            let (group_scale, group_sum) = quantize_group(s, &group, q);
-            let own = g * n + v..g * n + v + 1;
-            // SAFETY: each vector is one task's, and this is its place in the group.
-            unsafe {
-                scale.slice(own.clone())[0] = group_scale;
-                sum.slice(own)[0] = group_sum;
+            for (i, q) in q.chunks_mut(GROUP).enumerate() {
+                let (group_scale, group_sum) = round_group(s, groups[i], most[i], q);
+                let own = (first + i) * n + v..(first + i) * n + v + 1;
+                // SAFETY: each vector is one task's, and this is its place in the group.
+                unsafe {
+                    scale.slice(own.clone())[0] = group_scale;
+                    sum.slice(own)[0] = group_sum;
+                }
             }
         }
     }
 }
 
-/// Rounds a group, which may end in zeros, as many values of it as `q` has; returns its scale and sum.
+/// Groups that are transformed before the first of them is rounded, so that the processor need not wait for one's largest value.
+const TOGETHER: usize = 4;
+
+/// Rounds a group with this largest value, as many values of it as `q` has; returns its scale and sum.
 #[inline(always)]
-fn quantize_group<S: Simd>(s: S, x: &[f32; GROUP], q: &mut [i8]) -> (f32, i32) {
-    let amax = largest(s, x);
-    let factor = 127.0 / amax;
+fn round_group<S: Simd>(s: S, group: Group<S>, most: f32, q: &mut [i8]) -> (f32, i32) {
+    let factor = 127.0 / most;
     if !factor.is_finite() {
         q.fill(0);
-        return (if amax.is_nan() { amax } else { 0.0 }, 0);
+        return (if most.is_nan() { most } else { 0.0 }, 0);
     }
     let (factor, limit) = (s.splat(factor), s.splat(127.0));
     let least = s.splat(-127.0);
     let mut sum = s.splat(0.0);
     let mut bytes = [0; GROUP];
-    for (x, bytes) in x.as_chunks().0.iter().zip(bytes.as_chunks_mut().0) {
-        let rounded = s.round(s.mul(s.load(x), factor));
+    let whole = q.len() == GROUP;
+    let to = if whole { &mut *q } else { &mut bytes };
+    for (x, to) in group.into_iter().zip(to.as_chunks_mut().0) {
+        let rounded = s.round(s.mul(x, factor));
         let rounded = s.max(s.min(rounded, limit), least);
         // Integers far below 2²⁴: the sum is exact.
         sum = s.add(sum, rounded);
-        s.store_i8(rounded, bytes);
+        s.store_i8(rounded, to);
     }
-    match q.first_chunk_mut() {
-        Some(q) => *q = bytes,
-        None => q.copy_from_slice(&bytes[..q.len()]),
+    if !whole {
+        q.copy_from_slice(&bytes[..q.len()]);
     }
-    (amax / 127.0, s.sum(sum) as i32)
+    (most / 127.0, s.sum(sum) as i32)
 }

@@ -276,7 +276,6 @@ unsafe fn all_groups<P: Pairs, const T: usize>(
                 continue;
             };
             let own = stage.scales(task.tile_row, g);
-            codes[..rows].copy_from_slice(&own[task.rows()]);
             // Those of the next group follow; nothing else asks for them ahead.
             for line in (0..rows).step_by(64) {
                 let ahead = own
@@ -284,7 +283,7 @@ unsafe fn all_groups<P: Pairs, const T: usize>(
                     .wrapping_add(own.len() + task.rows().start + line);
                 _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
             }
-            reorder(P::ORDER, codes);
+            reorder(P::ORDER, &own[task.rows()], codes);
             super::scales(codes, scales);
             let by = Factors::new(x, g, task.vectors.clone(), scales);
             tile.check_units(&task.units);
@@ -297,19 +296,7 @@ unsafe fn all_groups<P: Pairs, const T: usize>(
                 by,
                 values: &values,
             };
-            let count = source.units.div_ceil(P::UNITS) * P::UNITS / 2;
-            let mut begun = pairs.begin(&source, 0);
-            for pair in 0..count {
-                add::<P, T>(
-                    pairs,
-                    &source,
-                    &group,
-                    [pair, count],
-                    &mut begun,
-                    sums,
-                    keep,
-                );
-            }
+            all_pairs::<P, T>(&pairs, &source, &group, sums, keep);
             keep = u16::MAX;
         }
         if keep == 0 {
@@ -319,19 +306,45 @@ unsafe fn all_groups<P: Pairs, const T: usize>(
     }
 }
 
-/// Brings bytes of rows in an order, 64 at a time.
+/// Adds the scaled products of all pairs of a tile to the sums, or sets these if `keep` is 0 (else it is all ones). A function of its
+/// own, so that its loops need not share registers with what is around them.
+///
+/// # Safety
+/// As [`Pairs::dots`]; what products are added to is checked.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
+#[inline(never)]
+unsafe fn all_pairs<P: Pairs, const T: usize>(
+    pairs: &P,
+    source: &Source<'_>,
+    group: &Group<'_, T>,
+    sums: &mut [f32],
+    keep: u16,
+) {
+    let pairs = *pairs;
+    let count = source.units.div_ceil(P::UNITS) * P::UNITS / 2;
+    // SAFETY: the caller promises all of it.
+    unsafe {
+        let mut begun = pairs.begin(source, 0);
+        for pair in 0..count {
+            add::<P, T>(pairs, source, group, [pair, count], &mut begun, sums, keep);
+        }
+    }
+}
+
+/// Brings bytes of rows in an order, 64 at a time; those that `to` has more are 0.
 ///
 /// # Safety
 /// The processor has AVX-512 VBMI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn reorder(order: [u8; ROWS], bytes: &mut [u8]) {
-    // SAFETY: the caller promises the processor; the arrays have 64 bytes.
+unsafe fn reorder(order: [u8; ROWS], from: &[u8], to: &mut [u8]) {
+    // SAFETY: the caller promises the processor; the arrays have 64 bytes, and masked bytes are not read.
     unsafe {
         let order = _mm512_loadu_si512(order.as_ptr().cast());
-        for bytes in bytes.as_chunks_mut::<ROWS>().0 {
-            let rows = _mm512_loadu_si512(bytes.as_ptr().cast());
+        for (from, to) in from.chunks(ROWS).zip(to.as_chunks_mut::<ROWS>().0) {
+            let rows =
+                _mm512_maskz_loadu_epi8(u64::MAX >> (ROWS - from.len()), from.as_ptr().cast());
             let lanes = _mm512_permutexvar_epi8(order, rows);
-            _mm512_storeu_si512(bytes.as_mut_ptr().cast(), lanes);
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), lanes);
         }
     }
 }
@@ -346,19 +359,16 @@ unsafe fn ascending<P: Pairs>(sums: &mut [f32], rows: usize, padded: usize) {
     for t in 0..sums.len() / padded {
         for row in (0..rows).step_by(ROWS) {
             let from: &[f32; ROWS] = sums[t * padded + row..].first_chunk().expect("padded");
-            let mut sorted = [0.0; ROWS];
-            // SAFETY: the caller promises the processor; both arrays have 64 values.
-            unsafe {
-                let from: *const __m512i = from.as_ptr().cast();
-                let to: *mut __m512i = sorted.as_mut_ptr().cast();
-                let lanes = std::array::from_fn(|i| _mm512_loadu_si512(from.add(i)));
-                for (i, rows) in P::ascending(lanes).into_iter().enumerate() {
-                    _mm512_storeu_si512(to.add(i), rows);
-                }
-            }
+            // SAFETY: the caller promises the processor; 64 values are four registers.
+            let sorted =
+                unsafe { P::ascending(from.as_ptr().cast::<[__m512i; 4]>().read_unaligned()) };
             // Not beyond what has been read: `padded` is not less than `rows`.
             let kept = ROWS.min(rows - row);
-            sums[t * rows + row..][..kept].copy_from_slice(&sorted[..kept]);
+            let (to, _) = sums[t * rows + row..][..kept].as_chunks_mut::<ROW_UNIT>();
+            for (to, sorted) in to.iter_mut().zip(sorted) {
+                // SAFETY: the caller promises the processor; 16 values are a register.
+                unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), sorted) };
+            }
         }
     }
 }
