@@ -195,6 +195,8 @@ impl Pairs for Quads {
                     let mask = u64::MAX.checked_shr(64 - kept).unwrap_or(0);
                     let from = x.as_ptr().wrapping_add(64 * i);
                     let x = _mm512_maskz_loadu_epi8(mask, from);
+                    // Those of the next group: else each tile would wait for them.
+                    _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(GROUP));
                     let x = _mm512_shuffle_epi8(x, order);
                     _mm512_storeu_si512(to.as_mut_ptr().cast(), x);
                 }
