@@ -239,6 +239,7 @@ impl Pairs for Quads {
                 let (now, fourth) = (begun.codes, begun.fourth);
                 for block in &mut blocks {
                     *block = block.wrapping_add(BLOCKS * source.block_bytes).min(last);
+                    // The condition also cuts the loop into blocks: of a single one the compiler loads all values first, and lacks registers.
                     if pair.is_multiple_of(2) {
                         ask(ahead);
                     }
