@@ -147,8 +147,8 @@ pub enum CodecError {
         /// The bits of the value.
         value: u16,
     },
-    /// A transform's width is 0 or does not fit 32 bits.
-    #[error("transform width is {width}; it must be 1 to {}", u32::MAX - 3)]
+    /// A transform's width is 0 or more than 2³¹.
+    #[error("transform width is {width}; it must be 1 to 2147483648")]
     TransformWidth {
         /// The width found.
         width: usize,

@@ -48,13 +48,14 @@ pub fn hadamard_blocks(padded_width: usize) -> impl Iterator<Item = Range<usize>
 /// `H` is the orthonormal Sylvester–Hadamard matrix on each block of [`hadamard_blocks`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transform {
-    perm: Vec<u32>,
-    signs: Vec<bool>,
     /// See [`Transform::sources`].
     sources: Vec<u32>,
 }
 
 impl Transform {
+    /// The bits of a [source](Transform::sources) that are its column; the one above them is its sign.
+    pub const COLUMN: u32 = u32::MAX >> 1;
+
     /// A transform of vectors of `width` columns: transformed column `i` before the Hadamard is
     /// `x[perm[i]]`, negated where `signs[i]` is set.
     ///
@@ -83,12 +84,10 @@ impl Transform {
                 Some(seen) => *seen = true,
             }
         }
-        let sources = perm.iter().zip(&signs);
-        let sources = sources.map(|(&column, &negative)| column | u32::from(negative) << 31);
+        let sources = perm.into_iter().zip(signs);
+        let sources = sources.map(|(column, negative)| column | u32::from(negative) << 31);
         Ok(Self {
             sources: sources.collect(),
-            perm,
-            signs,
         })
     }
 
@@ -104,25 +103,28 @@ impl Transform {
 
     /// Columns before the transform.
     pub fn width(&self) -> usize {
-        self.perm.len()
+        self.sources.len()
     }
 
     /// Columns after the transform: `width` padded to a multiple of 4.
     pub fn padded_width(&self) -> usize {
-        self.perm.len().next_multiple_of(BLOCK_COLS)
+        self.width().next_multiple_of(BLOCK_COLS)
     }
 
-    /// Which column each transformed position takes.
-    pub fn perm(&self) -> &[u32] {
-        &self.perm
+    /// The column that each transformed position takes.
+    pub fn columns(&self) -> impl Iterator<Item = u32> {
+        self.sources.iter().map(|source| source & Self::COLUMN)
     }
 
-    /// Which positions are negated after the permutation.
-    pub fn signs(&self) -> &[bool] {
-        &self.signs
+    /// Whether each position is negated after the permutation.
+    pub fn signs(&self) -> impl Iterator<Item = bool> {
+        self.sources
+            .iter()
+            .map(|source| source & !Self::COLUMN != 0)
     }
 
-    /// Both in one: the column in the low 31 bits, the sign in the highest. Every column is below [`Transform::width`].
+    /// What each transformed position is before the Hadamard: its column, which is below [`Transform::width`], in the bits of
+    /// [`Transform::COLUMN`], and the bit above them set if it is negated.
     pub fn sources(&self) -> &[u32] {
         &self.sources
     }
@@ -136,7 +138,7 @@ impl Transform {
         assert_eq!(x.len(), self.width());
         assert_eq!(out.len(), self.padded_width());
         out[x.len()..].fill(0.0);
-        for ((out, &column), &negative) in out.iter_mut().zip(&self.perm).zip(&self.signs) {
+        for ((out, column), negative) in out.iter_mut().zip(self.columns()).zip(self.signs()) {
             let value = x[column as usize];
             *out = if negative { -value } else { value };
         }
@@ -153,14 +155,18 @@ impl Transform {
         assert_eq!(out.len(), self.width());
         let mut values = x.to_vec();
         hadamard(&mut values);
-        for ((&value, &column), &negative) in values.iter().zip(&self.perm).zip(&self.signs) {
+        for ((value, column), negative) in values.into_iter().zip(self.columns()).zip(self.signs())
+        {
             out[column as usize] = if negative { -value } else { value };
         }
     }
 }
 
+/// The most columns that a [source](Transform::sources) can name.
+const MAX_WIDTH: usize = 1 << 31;
+
 fn check_width(width: usize) -> Result<(), CodecError> {
-    if width == 0 || width > (u32::MAX - 3) as usize {
+    if width == 0 || width > MAX_WIDTH {
         return Err(CodecError::TransformWidth { width });
     }
     Ok(())

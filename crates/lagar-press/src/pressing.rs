@@ -292,30 +292,18 @@ fn feedbacks(
 /// As the format stores it: u16 where every column fits, u32 otherwise.
 pub(crate) fn permutation_bytes(transform: &Transform) -> Vec<u8> {
     if transform.width() <= 1 << 16 {
-        transform
-            .perm()
-            .iter()
-            .flat_map(|&c| (c as u16).to_le_bytes())
-            .collect()
+        let columns = transform.columns();
+        columns.flat_map(|c| (c as u16).to_le_bytes()).collect()
     } else {
-        transform
-            .perm()
-            .iter()
-            .flat_map(|c| c.to_le_bytes())
-            .collect()
+        transform.columns().flat_map(u32::to_le_bytes).collect()
     }
 }
 
 /// One bit per column, lowest first, 1 for negative.
 pub(crate) fn sign_bytes(transform: &Transform) -> Vec<u8> {
-    transform
-        .signs()
-        .chunks(8)
-        .map(|signs| {
-            signs
-                .iter()
-                .enumerate()
-                .fold(0, |byte, (i, &s)| byte | u8::from(s) << i)
-        })
-        .collect()
+    let mut bytes = vec![0; transform.width().div_ceil(8)];
+    for (i, negative) in transform.signs().enumerate() {
+        bytes[i / 8] |= u8::from(negative) << (i % 8);
+    }
+    bytes
 }

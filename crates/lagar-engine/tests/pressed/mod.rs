@@ -178,14 +178,13 @@ fn record(table: &Table) -> TableRecord {
 
 fn add_transform(writer: &mut Writer, transform: &Transform) -> usize {
     let permutation = transform
-        .perm()
-        .iter()
-        .flat_map(|&c| (c as u16).to_le_bytes());
-    let signs = transform.signs().chunks(8).map(|signs| {
-        let bits = signs.iter().enumerate().map(|(i, &s)| u8::from(s) << i);
-        bits.fold(0, |byte, bit| byte | bit)
-    });
-    let (permutation, signs) = (permutation.collect::<Vec<u8>>(), signs.collect::<Vec<u8>>());
+        .columns()
+        .flat_map(|c| (c as u16).to_le_bytes())
+        .collect::<Vec<u8>>();
+    let mut signs = vec![0; transform.width().div_ceil(8)];
+    for (i, negative) in transform.signs().enumerate() {
+        signs[i / 8] |= u8::from(negative) << (i % 8);
+    }
     let record = TransformRecord {
         width: transform.width() as u64,
         permutation: writer.part(permutation),

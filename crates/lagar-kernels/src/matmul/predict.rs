@@ -14,6 +14,7 @@ use lagar_codec::{
 use super::int8::Line;
 use super::stage::WindowStage;
 use super::tile::{Ops, UNIT};
+use super::transform::signed;
 use crate::Cpu;
 use crate::simd::{Kernel, Simd};
 
@@ -51,10 +52,8 @@ impl PredictScratch {
         self.norms.clear();
         for block in hadamard_blocks(t.padded_width()) {
             let norm = hadamard_norm(block.len());
-            let signs = &t.signs()[block.start.min(t.width())..block.end.min(t.width())];
-            let norms = signs
-                .iter()
-                .map(|&negative| if negative { -norm } else { norm });
+            let sources = &t.sources()[block.start.min(t.width())..block.end.min(t.width())];
+            let norms = sources.iter().map(|&source| signed(norm, source));
             self.norms.extend(norms);
         }
         let room = t.width() * ROW_UNIT;
@@ -110,7 +109,7 @@ impl Cpu {
             stages,
             factors,
             u,
-            perm: t.perm(),
+            sources: t.sources(),
             norms,
             first: rows.start,
             band,
@@ -126,8 +125,8 @@ struct Predict<'a> {
     factors: &'a [LowRank<'a>],
     /// Room for the columns of all factors.
     u: &'a mut [Column],
-    /// The place of each transformed column.
-    perm: &'a [u32],
+    /// The place of each transformed column: see [`Transform::sources`].
+    sources: &'a [u32],
     /// The factor of each transformed column.
     norms: &'a [f32],
     /// The first row.
@@ -147,12 +146,12 @@ impl Kernel for Predict<'_> {
             stages,
             factors,
             u,
-            perm,
+            sources,
             norms,
             band,
             ..
         } = self;
-        let (width, padded) = (perm.len(), stages[0].layout().padded_cols());
+        let (width, padded) = (sources.len(), stages[0].layout().padded_cols());
         let mut levels = Line([0; GROUP * ROW_UNIT]);
         let mut columns = Line([[0.0; ROW_UNIT]; GROUP]);
         let bands = self.out.chunks_mut(ROW_UNIT * width);
@@ -179,7 +178,7 @@ impl Kernel for Predict<'_> {
                 for Range { start, end } in hadamard_blocks(columns.len()) {
                     let kept = (first + start).min(width)..(first + end).min(width);
                     let mut places = Places {
-                        perm: &perm[kept.clone()],
+                        sources: &sources[kept.clone()],
                         norms: &norms[kept],
                         band,
                     };
@@ -265,7 +264,7 @@ fn add_product<S: Simd>(s: S, u: &[Column], v: &[f32], stride: usize, columns: &
 /// Where the columns of a Hadamard block go.
 struct Places<'a> {
     /// The place of each column in the band; columns beyond are padding.
-    perm: &'a [u32],
+    sources: &'a [u32],
     /// What each column is multiplied by.
     norms: &'a [f32],
     band: &'a mut [Column],
@@ -319,9 +318,10 @@ fn butterflies<S: Simd, const R: usize, const LAST: bool>(
                 let column = i + k * distance;
                 if !LAST {
                     s.store(v, &mut block[column]);
-                } else if let Some(&place) = places.perm.get(column) {
+                } else if let Some(&source) = places.sources.get(column) {
                     let norm = s.splat(places.norms[column]);
-                    s.store(s.mul(v, norm), &mut places.band[place as usize]);
+                    let place = (source & Transform::COLUMN) as usize;
+                    s.store(s.mul(v, norm), &mut places.band[place]);
                 }
             }
         }

@@ -46,8 +46,8 @@ impl Cpu {
             let out = unsafe { out.slice(v * width..(v + 1) * width) };
             let mut values = x[v * padded..(v + 1) * padded].to_vec();
             self.isa().dispatch(Hadamard(&mut values));
-            for ((value, &column), &negative) in values.iter().zip(t.perm()).zip(t.signs()) {
-                out[column as usize] = f32::from_bits(value.to_bits() ^ u32::from(negative) << 31);
+            for (value, &source) in values.into_iter().zip(t.sources()) {
+                out[(source & COLUMN) as usize] = signed(value, source);
             }
         });
     }
@@ -147,8 +147,7 @@ fn transformed<S: Simd>(s: S, t: &Transform, x: &[f32], g: usize) -> Group<S> {
         s.store(v, values);
     }
     for (value, &source) in values[LANES * whole.len()..].iter_mut().zip(rest) {
-        let negative = source & !COLUMN;
-        *value = f32::from_bits(x[(source & COLUMN) as usize].to_bits() ^ negative);
+        *value = signed(x[(source & COLUMN) as usize], source);
     }
     let padded = sources.len().next_multiple_of(BLOCK_COLS);
     Hadamard(&mut values[..padded]).run(s);
@@ -183,8 +182,14 @@ fn permuted<S: Simd>(s: S, x: &[f32], sources: &[u32; LANES]) -> S::F32 {
     s.of_bits(s.xor(s.load_f32_bits(&values), signs))
 }
 
+/// A value with the sign of a source.
+#[inline(always)]
+pub(super) fn signed(value: f32, source: u32) -> f32 {
+    f32::from_bits(value.to_bits() ^ source & !COLUMN)
+}
+
 /// The column of a source.
-const COLUMN: u32 = u32::MAX >> 1;
+const COLUMN: u32 = Transform::COLUMN;
 
 /// The Hadamard transform of a vector, block by block, in place.
 pub(crate) struct Hadamard<'a>(pub(crate) &'a mut [f32]);

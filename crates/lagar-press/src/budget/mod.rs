@@ -518,6 +518,10 @@ impl Division<'_> {
                 "8 bits for every weight, the most there are, make {} bytes: less than the {target} that were asked for",
                 best.0
             ));
+        } else if (target - best.0) * 200 > target {
+            self.request.progress.note(&format!(
+                "depths are those of whole groups of columns: the file comes out more than half a percent below the {target} bytes that were asked for"
+            ));
         }
         Ok(best.1)
     }

@@ -66,11 +66,11 @@ pub(crate) type EffectCounts = Vec<(u16, u64)>;
 /// it over a group.
 pub(crate) fn column_costs(transform: &Transform, pivots: &[f32]) -> Vec<f32> {
     let mut costs = vec![0f32; transform.width()];
-    let groups = transform.perm().chunks(GROUP);
-    for (columns, pivots) in groups.zip(pivots.chunks(GROUP)) {
+    let groups = transform.sources().chunks(GROUP);
+    for (sources, pivots) in groups.zip(pivots.chunks(GROUP)) {
         let mean = pivots.iter().sum::<f32>() / pivots.len() as f32;
-        for &column in columns {
-            costs[column as usize] = mean;
+        for &source in sources {
+            costs[(source & Transform::COLUMN) as usize] = mean;
         }
     }
     costs
