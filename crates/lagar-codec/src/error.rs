@@ -148,7 +148,10 @@ pub enum CodecError {
         value: u16,
     },
     /// A transform's width is 0 or more than 2³¹.
-    #[error("transform width is {width}; it must be 1 to 2147483648")]
+    #[error(
+        "transform width is {width}; it must be 1 to {}",
+        crate::transform::MAX_WIDTH
+    )]
     TransformWidth {
         /// The width found.
         width: usize,

@@ -163,7 +163,7 @@ impl Transform {
 }
 
 /// The most columns that a [source](Transform::sources) can name.
-const MAX_WIDTH: usize = 1 << 31;
+pub(crate) const MAX_WIDTH: usize = Transform::COLUMN as usize + 1;
 
 fn check_width(width: usize) -> Result<(), CodecError> {
     if width == 0 || width > MAX_WIDTH {
