@@ -26,7 +26,7 @@ mod viterbi;
 pub use cpu::Cpu;
 pub use error::KernelError;
 pub use exact::ExactSource;
-pub use float::{AttentionArgs, AttentionBackward, DenseWeight, KvCache, KvFormat};
+pub use float::{AttentionArgs, AttentionBackward, DenseWeight, KvCache, KvFormat, KvPush};
 pub use isa::Isa;
 pub use matmul::{LowRank, PredictScratch, SparseStage, WindowProduct, WindowStage};
 pub use pool::{Disjoint, Pool};

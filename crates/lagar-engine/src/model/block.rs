@@ -1,6 +1,6 @@
 //! One transformer block.
 
-use lagar_kernels::{AttentionArgs, Cpu, KvCache};
+use lagar_kernels::{AttentionArgs, Cpu, KvCache, KvPush};
 
 use super::linear::{Input, Linear, Weight};
 use super::options::Activations;
@@ -227,17 +227,27 @@ impl Pass<'_> {
             });
             scratch.angles.update(rope, runs);
             let (cos, sin) = (&scratch.angles.cos, &scratch.angles.sin);
-            cpu.rope(query, n, heads, head_dim, cos, sin);
-            cpu.rope(key, n, kv_heads, head_dim, cos, sin);
+            let of = &mut [(&mut *query, heads), (&mut *key, kv_heads)];
+            cpu.rope(of, n, head_dim, cos, sin);
         }
-        let mut done = 0;
-        let mut sequences = Vec::with_capacity(parts.len());
-        for Part { cache, n } in parts {
-            let rows = done..done + *n;
-            let of = |heads: usize| rows.start * heads * head_dim..rows.end * heads * head_dim;
-            cache.push(cpu, &key[of(kv_heads)], &value[of(kv_heads)], *n);
-            sequences.push(AttentionArgs {
-                query: &query[of(heads)],
+        let (mut keys, mut values) = (&*key, &*value);
+        let mut pushes: Vec<_> = (parts.iter_mut())
+            .map(|Part { cache, n }| KvPush {
+                cache,
+                keys: keys
+                    .split_off(..*n * kv_heads * head_dim)
+                    .expect("all keys"),
+                values: (values.split_off(..*n * kv_heads * head_dim)).expect("all values"),
+                n: *n,
+            })
+            .collect();
+        cpu.push_kv(&mut pushes);
+        let mut queries = &*query;
+        let sequences: Vec<_> = (parts.iter())
+            .map(|Part { cache, n }| AttentionArgs {
+                query: queries
+                    .split_off(..*n * heads * head_dim)
+                    .expect("all queries"),
                 n: *n,
                 heads,
                 cache,
@@ -247,9 +257,8 @@ impl Pass<'_> {
                     Mask::Causal => None,
                     Mask::SlidingWindow(window) => Some(window),
                 },
-            });
-            done = rows.end;
-        }
+            })
+            .collect();
         cpu.attention(&sequences, attended);
         let mut input = self.input(ATTENTION_OUTPUT, attended, &mut scratch.prepared);
         let linears = [(&weights.output, &mut *normed)];

@@ -14,4 +14,4 @@ mod tests;
 pub use attention::AttentionArgs;
 pub use backward::AttentionBackward;
 pub use dense::DenseWeight;
-pub use kv::{KvCache, KvFormat};
+pub use kv::{KvCache, KvFormat, KvPush};

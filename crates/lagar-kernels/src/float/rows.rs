@@ -86,20 +86,24 @@ impl Cpu {
         });
     }
 
-    /// Calls `function` with the index and content of each row of `width` elements, several rows a
-    /// task where they are short.
+    /// Calls `function` with the index and content of each row of `width` elements.
     fn rows(&self, data: &mut [f32], width: usize, function: impl Fn(usize, &mut [f32]) + Sync) {
         if width == 0 {
             return;
         }
         let rows = data.len() / width;
-        let step = (TASK / width).max(1);
         let data = Disjoint::new(data);
-        self.pool().run(rows.div_ceil(step), &|task| {
-            for row in task * step..rows.min((task + 1) * step) {
-                // SAFETY: every row is in one task.
-                function(row, unsafe { data.slice(row * width..(row + 1) * width) });
-            }
+        self.each_row(rows, width, &|row| {
+            // SAFETY: every row is in one task.
+            function(row, unsafe { data.slice(row * width..(row + 1) * width) });
+        });
+    }
+
+    /// Calls `function` with the index of each of `n` rows of `width > 0` elements, several rows a task where they are short.
+    pub(super) fn each_row(&self, n: usize, width: usize, function: &(dyn Fn(usize) + Sync)) {
+        let tasks = (n * width).div_ceil(TASK).min(n);
+        self.pool().run(tasks, &|task| {
+            (task * n / tasks..(task + 1) * n / tasks).for_each(function);
         });
     }
 }

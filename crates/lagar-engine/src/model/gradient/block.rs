@@ -176,8 +176,8 @@ impl BlockBackward<'_, '_> {
             self.scratch.angles.update(rope, std::iter::once(0..n));
             let cos = &self.scratch.angles.cos;
             let sin: Vec<f32> = self.scratch.angles.sin.iter().map(|sin| -sin).collect();
-            cpu.rope(&mut dquery, n, heads, head_dim, cos, &sin);
-            cpu.rope(&mut dkey, n, kv_heads, head_dim, cos, &sin);
+            let of = &mut [(&mut dquery[..], heads), (&mut dkey[..], kv_heads)];
+            cpu.rope(of, n, head_dim, cos, &sin);
         }
         let (query, key) = (&weights.query, &weights.key);
         let query_norm = (attention.query_norm.as_ref()).zip(weights.query_norm.as_deref());

@@ -5,7 +5,7 @@ mod stored;
 
 use crate::Cpu;
 use crate::simd::LANES;
-use push::push;
+pub use push::KvPush;
 use stored::{Bytes, Halves, Nibbles, Scales, Singles};
 pub(super) use stored::{Stored, bytes, groups, value_units};
 
@@ -151,11 +151,12 @@ impl KvCache {
     /// # Panics
     /// If a length is wrong.
     pub fn push(&mut self, cpu: &Cpu, keys: &[f32], values: &[f32], n: usize) {
-        let numbers = n * self.kv_heads * self.head_dim;
-        assert_eq!(keys.len(), numbers, "keys are n x kv_heads x head_dim");
-        assert_eq!(values.len(), numbers, "values are n x kv_heads x head_dim");
-        let (head_dim, len) = (self.head_dim, self.len);
-        in_format!(&mut self.store, heads => push(cpu, heads, head_dim, len, keys, values, n));
-        self.len += n;
+        let push = KvPush {
+            cache: self,
+            keys,
+            values,
+            n,
+        };
+        cpu.push_kv(&mut [push]);
     }
 }

@@ -161,18 +161,24 @@ proptest! {
         let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
         let result = same_everywhere(|cpu| {
             let mut x = x.clone();
-            cpu.rope(&mut x, n, heads, head_dim, &cos, &sin);
-            x
+            let mut keys = x[..n * head_dim].to_vec();
+            let of = &mut [(&mut x[..], heads), (&mut keys[..], 1)];
+            cpu.rope(of, n, head_dim, &cos, &sin);
+            [x, keys].concat()
         });
-        let mut expected: Vec<f64> = x.iter().map(|&x| x.into()).collect();
-        for (h, head) in expected.chunks_mut(head_dim).enumerate() {
-            for i in 0..half {
-                let angle = h / heads * half + i;
-                let (c, s): (f64, f64) = (cos[angle].into(), sin[angle].into());
-                let (a, b): (f64, f64) = (head[i], head[i + half]);
-                (head[i], head[i + half]) = (a * c - b * s, b * c + a * s);
+        let rotated = |x: &[f32], heads| {
+            let mut expected: Vec<f64> = x.iter().map(|&x| x.into()).collect();
+            for (h, head) in expected.chunks_mut(head_dim).enumerate() {
+                for i in 0..half {
+                    let angle = h / heads * half + i;
+                    let (c, s): (f64, f64) = (cos[angle].into(), sin[angle].into());
+                    let (a, b): (f64, f64) = (head[i], head[i + half]);
+                    (head[i], head[i + half]) = (a * c - b * s, b * c + a * s);
+                }
             }
-        }
+            expected
+        };
+        let expected = [rotated(&x, heads), rotated(&x[..n * head_dim], 1)].concat();
         prop_assert!(worst(&result, &expected) < 1e-6);
     }
 }
