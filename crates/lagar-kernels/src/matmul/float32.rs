@@ -3,7 +3,7 @@
 use lagar_codec::{BLOCK_COLS, GROUP, ROW_UNIT, TILE_ROWS};
 
 use super::int8::Scratch;
-use super::stage::WindowStage;
+use super::stage::{GroupTile, WindowStage};
 use super::tasks::{Finish, Output, Task};
 use super::tile::{Ops, UNIT};
 use crate::simd::{Kernel, Simd};
@@ -41,17 +41,18 @@ impl Kernel for Float32Task<'_> {
         let scales = &mut scales[..rows];
         let offset = (ops.offset)(stage.lookup());
         let mut columns = [[0; ROW_UNIT]; GROUP];
-        for g in 0..stage.layout().groups() {
-            let Some(tile) = stage.tile(task.tile_row, g) else {
-                continue;
-            };
-            let group = stage.layout().group(g);
-            let codes = &stage.scales(task.tile_row, g)[task.rows()];
+        for GroupTile {
+            group,
+            tile,
+            scales: codes,
+        } in stage.tiles(task.tile_row)
+        {
+            let group = stage.layout().group(group);
             let levels = &mut levels[..task.units.len() * tile.blocks() * UNIT];
             // SAFETY: these are the operations of the instruction set of `S`, which this processor
             // has.
             unsafe {
-                (ops.scales)(codes, scales);
+                (ops.scales)(&codes[task.rows()], scales);
                 (ops.decode)(&tile, task.units.clone(), levels);
             }
             let columns = &mut columns[..group.cols];

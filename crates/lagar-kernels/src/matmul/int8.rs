@@ -10,7 +10,7 @@ use std::slice;
 
 use lagar_codec::{Activations, GROUP, ROW_UNIT, TILE_ROWS};
 
-use super::stage::WindowStage;
+use super::stage::{GroupTile, WindowStage};
 use super::tasks::{Finish, Output, Task};
 use super::tile::{Factors, Ops, Product, UNIT};
 use crate::Isa;
@@ -92,23 +92,20 @@ impl Int8Task<'_> {
                 vectors: first..vectors.end.min(first + size),
                 ..task.clone()
             };
-            let sums = match several {
+            match several {
                 Some(several) if task.vectors.len() >= (several.least)(stage.lookup()) => {
-                    let (n, rows) = (task.vectors.len(), task.rows().len());
-                    let room = rows.next_multiple_of(several.rows);
-                    let (sums, _) = self.scratch.room(n * room, 0);
+                    let rows = task.rows().len().next_multiple_of(several.rows);
+                    let (sums, _) = self.scratch.room(task.vectors.len() * rows, 0);
                     // SAFETY: this is the operation of an instruction set that this processor has.
-                    unsafe { (several.products)(stage, x, task, sums) };
-                    &sums[..n * rows]
+                    unsafe { (several.products)(stage, x, task, sums, self.output) };
                 }
-                _ => by_groups(ops, stage, x, task, self.scratch),
-            };
-            isa.dispatch(Finish {
-                stage,
-                task,
-                sums,
-                output: self.output,
-            });
+                _ => isa.dispatch(Finish {
+                    stage,
+                    task,
+                    sums: by_groups(ops, stage, x, task, self.scratch),
+                    output: self.output,
+                }),
+            }
         }
     }
 }
@@ -129,13 +126,14 @@ fn by_groups<'a>(
     let (sums, levels) = scratch.take(vectors.len() * rows, room);
     let mut scales = Line([0.0; TILE_ROWS]);
     let scales = &mut scales.0[..rows];
-    for g in 0..x.groups() {
-        let Some(tile) = stage.tile(task.tile_row, g) else {
-            continue;
-        };
-        let codes = &stage.scales(task.tile_row, g)[task.rows()];
+    for GroupTile {
+        group,
+        tile,
+        scales: codes,
+    } in stage.tiles(task.tile_row)
+    {
         // SAFETY: these are the operations of an instruction set that this processor has.
-        unsafe { (ops.scales)(codes, scales) };
+        unsafe { (ops.scales)(&codes[task.rows()], scales) };
         let levels: &[u8] = if direct {
             &[]
         } else {
@@ -146,7 +144,7 @@ fn by_groups<'a>(
         };
         let chunks = vectors.clone().step_by(together);
         for (first, sums) in chunks.zip(sums.chunks_mut(together * rows)) {
-            let by = Factors::new(x, g, first..first + sums.len() / rows, scales);
+            let by = Factors::new(x, group, first..first + sums.len() / rows, scales);
             if direct {
                 // SAFETY: as above.
                 unsafe { (ops.dot)(&tile, task.units.clone(), &by, sums) };

@@ -1,6 +1,6 @@
 //! A window stage as the kernels see it.
 
-use lagar_codec::{BLOCK_COLS, CODES_PADDING, ROW_UNIT, StageLayout, Table};
+use lagar_codec::{BLOCK_COLS, CODES_PADDING, GROUP, ROW_UNIT, StageLayout, Table};
 
 use super::lookup::Lookup;
 use super::tile::Tile;
@@ -70,6 +70,17 @@ impl<'a> WindowStage<'a> {
         &self.lookup
     }
 
+    /// The tiles of tile row `tr`, group by group.
+    pub(super) fn tiles(&self, tr: usize) -> Tiles<'_> {
+        Tiles {
+            stage: self,
+            height: self.layout.tile_height(tr),
+            group: 0,
+            codes: &self.codes[self.layout.codes_offset(tr, 0)..],
+            scales: &self.scales[self.layout.scales_offset(tr, 0)..],
+        }
+    }
+
     /// The tile of tile row `tr` and group `g`; nothing if the group's depth is 0.
     #[inline]
     pub(super) fn tile(&self, tr: usize, g: usize) -> Option<Tile<'_>> {
@@ -98,6 +109,50 @@ impl<'a> WindowStage<'a> {
     pub(super) fn row_scales(&self, row: usize) -> &'a [u8; 2 * ROW_UNIT] {
         let scales = self.row_scales[2 * row..].first_chunk();
         scales.expect("rows are padded to 16")
+    }
+}
+
+/// The tiles of a tile row, whose streams and scales follow each other; groups of depth 0 have none.
+#[derive(Clone, Debug)]
+pub(super) struct Tiles<'a> {
+    stage: &'a WindowStage<'a>,
+    height: usize,
+    group: usize,
+    /// From the next tile's on.
+    codes: &'a [u8],
+    scales: &'a [u8],
+}
+
+/// One of [`Tiles`].
+#[derive(Clone, Copy)]
+pub(super) struct GroupTile<'a> {
+    pub(super) group: usize,
+    pub(super) tile: Tile<'a>,
+    /// The scale codes of its rows.
+    pub(super) scales: &'a [u8],
+}
+
+impl<'a> Iterator for Tiles<'a> {
+    type Item = GroupTile<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<GroupTile<'a>> {
+        let Self { stage, height, .. } = *self;
+        let rest = &stage.layout.depths()[self.group..];
+        let group = self.group + rest.iter().position(|&depth| depth > 0)?;
+        self.group = group + 1;
+        let cols = (stage.layout.padded_cols() - group * GROUP).min(GROUP);
+        let len = 1 + height * cols * stage.lookup.depth / 8;
+        let codes = &self.codes[..len + CODES_PADDING];
+        self.codes = &self.codes[len..];
+        let (scales, others) = self.scales.split_at(height);
+        self.scales = others;
+        let (units, blocks) = (height / ROW_UNIT, cols / BLOCK_COLS);
+        Some(GroupTile {
+            group,
+            tile: Tile::new(&stage.lookup, codes, units, blocks),
+            scales,
+        })
     }
 }
 

@@ -35,6 +35,13 @@ impl Task {
     pub(super) fn rows(&self) -> Range<usize> {
         self.units.start * ROW_UNIT..self.units.end * ROW_UNIT
     }
+
+    /// Its rows in the matrix, without those that are padding.
+    #[inline]
+    pub(super) fn matrix_rows(&self, layout: &StageLayout) -> Range<usize> {
+        let (own, first) = (self.rows(), self.tile_row * TILE_ROWS);
+        (first + own.start).min(layout.rows())..(first + own.end).min(layout.rows())
+    }
 }
 
 /// The tasks of products with the same vectors. Every row is computed in the same way in whichever task it is.
@@ -132,17 +139,16 @@ impl Kernel for Finish<'_> {
             sums,
             output,
         } = self;
-        let rows = stage.layout().rows();
+        let (all, rows) = (stage.layout().rows(), task.matrix_rows(stage.layout()));
         let first = task.tile_row * TILE_ROWS + task.units.start * ROW_UNIT;
         let own = task.units.len() * ROW_UNIT;
-        let kept = rows.min(first + own).saturating_sub(first);
         let mut scales = [s.splat(0.0); TILE_ROWS / ROW_UNIT];
         for (unit, scales) in scales[..task.units.len()].iter_mut().enumerate() {
             *scales = s.load_bf16(stage.row_scales(first + unit * ROW_UNIT));
         }
         for (v, sums) in task.vectors.clone().zip(sums.chunks_exact(own)) {
             // SAFETY: no two tasks have a row and a vector in common.
-            let y = unsafe { output.y.slice(v * rows + first..v * rows + first + kept) };
+            let y = unsafe { output.y.slice(v * all + rows.start..v * all + rows.end) };
             let units = y.chunks_mut(ROW_UNIT).zip(sums.as_chunks().0);
             for ((y, sums), &scales) in units.zip(&scales) {
                 let mut value = s.mul(s.load(sums), scales);

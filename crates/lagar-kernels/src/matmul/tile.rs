@@ -7,7 +7,7 @@ use lagar_codec::{Activations, BLOCK_COLS, GROUP, ROW_UNIT};
 use super::lookup::Lookup;
 use super::portable;
 use super::stage::WindowStage;
-use super::tasks::Task;
+use super::tasks::{Output, Task};
 use crate::Isa;
 
 /// Bytes of 16 rows × 4 columns of decoded levels, the operand of one step of dot products.
@@ -205,9 +205,8 @@ pub(super) struct Several {
     pub(super) at_once: usize,
     /// A number of rows of which sums are a multiple.
     pub(super) rows: usize,
-    /// `products(stage, x, task, sums)`: the sums over all column groups, scaled, of the task's rows with its vectors. There is room for
-    /// `vectors × rows` sums with rows rounded up; the task's own then come first, without gaps between vectors.
-    pub(super) products: unsafe fn(&WindowStage<'_>, &Activations, &Task, &mut [f32]),
+    /// `products(stage, x, task, sums, output)`: the task's results. There is room for `vectors × rows` sums with rows rounded up.
+    pub(super) products: unsafe fn(&WindowStage<'_>, &Activations, &Task, &mut [f32], Output<'_>),
 }
 
 /// The kernels of one instruction set. Dot products are sums of integers below 2²⁴, so exact also as f32; what they are

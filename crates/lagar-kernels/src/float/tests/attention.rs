@@ -5,7 +5,7 @@ use lagar_codec::{hadamard_blocks, hadamard_norm};
 use proptest::prelude::*;
 
 use super::{numbers, same_everywhere, worst};
-use crate::{AttentionArgs, Cpu, Isa, KvCache, KvFormat};
+use crate::{AttentionArgs, Cpu, Isa, KvCache, KvFormat, KvPush};
 
 const FORMATS: [KvFormat; 4] = [KvFormat::F32, KvFormat::F16, KvFormat::Q8, KvFormat::Q4];
 
@@ -357,6 +357,48 @@ fn positions_after_a_truncation_replace_those_before_it() {
             assert_eq!(results[0], results[1], "{format:?}, {keep} kept");
         }
     }
+}
+
+#[test]
+fn caches_that_grow_together_grow_as_alone() {
+    let (heads, width) = (3, 45);
+    let x = numbers(1, 40 * heads * width);
+    let cases = FORMATS.map(|format| [(format, 1), (format, 17)]).concat();
+    let part = |n: usize| &x[..n * heads * width];
+    let grown = |cpu: &Cpu, together: bool| {
+        let mut caches: Vec<_> = (cases.iter())
+            .map(|&(format, _)| KvCache::new(format, heads, width))
+            .collect();
+        for n in [3, 20] {
+            let mut pushes: Vec<_> = (caches.iter_mut().zip(&cases))
+                .map(|(cache, &(_, more))| KvPush {
+                    cache,
+                    keys: part(n + more),
+                    values: part(n + more),
+                    n: n + more,
+                })
+                .collect();
+            match together {
+                true => cpu.push_kv(&mut pushes),
+                false => pushes.chunks_mut(1).for_each(|push| cpu.push_kv(push)),
+            }
+        }
+        caches
+            .iter()
+            .map(|cache| {
+                let mut out = vec![0.0; width * heads];
+                let args = AttentionArgs {
+                    heads,
+                    ..alone(part(1), cache)
+                };
+                cpu.attention(&[args], &mut out);
+                (cache.len(), cache.bytes(), out)
+            })
+            .collect::<Vec<_>>()
+    };
+    let cpu = Cpu::new(Isa::best(), 3);
+    assert_eq!(grown(&cpu, true), grown(&cpu, false));
+    assert_eq!(grown(&cpu, true), grown(&Cpu::new(Isa::best(), 1), true));
 }
 
 #[test]

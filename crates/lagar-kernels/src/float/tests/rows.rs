@@ -171,7 +171,7 @@ proptest! {
             for (h, head) in expected.chunks_mut(head_dim).enumerate() {
                 for i in 0..half {
                     let angle = h / heads * half + i;
-                    let (c, s): (f64, f64) = (cos[angle].into(), sin[angle].into());
+                    let (c, s) = (f64::from(cos[angle]), f64::from(sin[angle]));
                     let (a, b): (f64, f64) = (head[i], head[i + half]);
                     (head[i], head[i + half]) = (a * c - b * s, b * c + a * s);
                 }

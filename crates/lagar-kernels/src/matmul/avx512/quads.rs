@@ -220,12 +220,12 @@ impl Pairs for Quads {
     #[inline(always)]
     unsafe fn dots<const T: usize>(
         self,
-        source: &Source<'_>,
         group: &Group<'_, T>,
         pair: usize,
         next: usize,
         begun: &mut Begun,
     ) -> [[__m512i; 2]; T] {
+        let source = &group.source;
         let mut blocks = first_blocks(source, pair);
         let after = blocks[0].wrapping_add(source.blocks * source.block_bytes);
         let last = after.wrapping_sub(source.block_bytes);

@@ -14,8 +14,8 @@ use lagar_codec::{Activations, BLOCK_COLS, GROUP, ROW_UNIT, TILE_ROWS};
 
 use super::super::int8::Line;
 use super::super::lookup::Lookup;
-use super::super::stage::WindowStage;
-use super::super::tasks::Task;
+use super::super::stage::{GroupTile, WindowStage};
+use super::super::tasks::{Output, Task};
 use super::super::tile::Factors;
 use super::units::{Source, Steps, Vbmi, scaled};
 
@@ -56,10 +56,9 @@ pub(super) trait Pairs: Copy {
     /// Dot products of a pair that has begun. Begins with the next one, so that its products do not wait.
     ///
     /// # Safety
-    /// The processor has AVX-512 VBMI and VNNI; the source has both pairs, and as many blocks as the group has values.
+    /// The processor has AVX-512 VBMI and VNNI; the group's source has both pairs.
     unsafe fn dots<const T: usize>(
         self,
-        source: &Source<'_>,
         group: &Group<'_, T>,
         pair: usize,
         next: usize,
@@ -158,13 +157,12 @@ impl<S: Levels<N>, const N: usize> Pairs for Blocks<S, N> {
     #[inline(always)]
     unsafe fn dots<const T: usize>(
         self,
-        source: &Source<'_>,
         group: &Group<'_, T>,
         pair: usize,
         next: usize,
         begun: &mut TwoBlocks,
     ) -> [[__m512i; 2]; T] {
-        let (Self(steps), by) = (self, &group.by);
+        let (Self(steps), source, by) = (self, &group.source, &group.by);
         let (first, mut unit_bytes) = Self::place(source, pair);
         let last = first.wrapping_add((source.blocks - 1) * source.block_bytes);
         let (next_codes, next_unit_bytes) = Self::place(source, next);
@@ -218,13 +216,14 @@ pub(super) unsafe fn from_three<P: Pairs>(
     x: &Activations,
     task: &Task,
     sums: &mut [f32],
+    output: Output<'_>,
 ) {
     // SAFETY: the caller promises the processor.
     unsafe {
         match task.vectors.len() {
-            3 => all_groups::<P, 3>(stage, x, task, sums),
-            4 => all_groups::<P, 4>(stage, x, task, sums),
-            _ => products::<P>(stage, x, task, sums),
+            3 => all_groups::<P, 3>(stage, x, task, sums, output),
+            4 => all_groups::<P, 4>(stage, x, task, sums, output),
+            _ => products::<P>(stage, x, task, sums, output),
         }
     }
 }
@@ -238,14 +237,15 @@ pub(super) unsafe fn products<P: Pairs>(
     x: &Activations,
     task: &Task,
     sums: &mut [f32],
+    output: Output<'_>,
 ) {
     // SAFETY: the caller promises the processor.
     unsafe {
         match task.vectors.len() {
-            5 => all_groups::<P, 5>(stage, x, task, sums),
-            6 => all_groups::<P, 6>(stage, x, task, sums),
-            7 => all_groups::<P, 7>(stage, x, task, sums),
-            8 => all_groups::<P, 8>(stage, x, task, sums),
+            5 => all_groups::<P, 5>(stage, x, task, sums, output),
+            6 => all_groups::<P, 6>(stage, x, task, sums, output),
+            7 => all_groups::<P, 7>(stage, x, task, sums, output),
+            8 => all_groups::<P, 8>(stage, x, task, sums, output),
             n => unreachable!("{n} vectors"),
         }
     }
@@ -259,50 +259,30 @@ unsafe fn all_groups<P: Pairs, const T: usize>(
     x: &Activations,
     task: &Task,
     sums: &mut [f32],
+    output: Output<'_>,
 ) {
     assert!(task.vectors.len() == T);
-    let rows = task.rows().len();
-    let padded = rows.next_multiple_of(ROWS);
-    let (mut codes, mut scales) = (Line([0; TILE_ROWS]), Line([0.0; TILE_ROWS]));
-    let (codes, scales) = (&mut codes.0[..padded], &mut scales.0[..padded]);
-    let mut values = [Line([0; GROUP]); VECTORS];
+    let padded = task.rows().len().next_multiple_of(ROWS);
+    let mut room = Room {
+        scales: Line([0.0; TILE_ROWS]),
+        values: [Line([0; GROUP]); VECTORS],
+    };
     // SAFETY: the caller promises the processor; the lengths are checked.
     unsafe {
         let pairs = P::new(stage.lookup());
-        let offset = i32::from(super::offset::<Vbmi>(stage.lookup()));
         let mut keep = 0;
-        for g in 0..x.groups() {
-            let Some(tile) = stage.tile(task.tile_row, g) else {
-                continue;
-            };
-            let own = stage.scales(task.tile_row, g);
-            // Those of the next group follow; nothing else asks for them ahead.
-            for line in (0..rows).step_by(64) {
-                let ahead = own
-                    .as_ptr()
-                    .wrapping_add(own.len() + task.rows().start + line);
-                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-            }
-            reorder(P::ORDER, &own[task.rows()], codes);
-            super::scales(codes, scales);
-            let by = Factors::new(x, g, task.vectors.clone(), scales);
-            tile.check_units(&task.units);
-            by.check(T, tile.blocks(), padded / ROW_UNIT, sums);
-            let source = Source::of(&tile, &task.units);
-            P::arrange(&by, tile.blocks(), &mut values);
-            let starts = std::array::from_fn(|t| -offset * by.x_sums[t]);
-            let group = Group {
-                starts,
-                by,
-                values: &values,
-            };
-            all_pairs::<P, T>(&pairs, &source, &group, sums, keep);
+        for tile in stage.tiles(task.tile_row) {
+            let group = Group::<T>::new::<P>(tile, x, task, &mut room);
+            group
+                .by
+                .check(T, group.source.blocks, padded / ROW_UNIT, sums);
+            all_pairs(&pairs, &group, sums, keep);
             keep = u16::MAX;
         }
         if keep == 0 {
             sums.fill(0.0);
         }
-        ascending::<P>(sums, rows, padded);
+        finish::<P>(stage, task, sums, output);
     }
 }
 
@@ -315,66 +295,90 @@ unsafe fn all_groups<P: Pairs, const T: usize>(
 #[inline(never)]
 unsafe fn all_pairs<P: Pairs, const T: usize>(
     pairs: &P,
-    source: &Source<'_>,
     group: &Group<'_, T>,
     sums: &mut [f32],
     keep: u16,
 ) {
     let pairs = *pairs;
-    let count = source.units.div_ceil(P::UNITS) * P::UNITS / 2;
+    let count = group.source.units.div_ceil(P::UNITS) * P::UNITS / 2;
     // SAFETY: the caller promises all of it.
     unsafe {
-        let mut begun = pairs.begin(source, 0);
+        let mut begun = pairs.begin(&group.source, 0);
         for pair in 0..count {
-            add::<P, T>(pairs, source, group, [pair, count], &mut begun, sums, keep);
+            let next = (pair + 1).min(count - 1);
+            let dots = pairs.dots(group, pair, next, &mut begun);
+            add(group, pair, dots, sums, keep);
         }
     }
 }
 
-/// Brings bytes of rows in an order, 64 at a time; those that `to` has more are 0.
+/// The scales of rows, brought in an order, 64 at a time.
 ///
 /// # Safety
 /// The processor has AVX-512 VBMI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn reorder(order: [u8; ROWS], from: &[u8], to: &mut [u8]) {
-    // SAFETY: the caller promises the processor; the arrays have 64 bytes, and masked bytes are not read.
-    unsafe {
-        let order = _mm512_loadu_si512(order.as_ptr().cast());
-        for (from, to) in from.chunks(ROWS).zip(to.as_chunks_mut::<ROWS>().0) {
+unsafe fn scales(order: [u8; ROWS], codes: &[u8], to: &mut [f32; TILE_ROWS]) {
+    let mut ordered = Line([0; ROWS]);
+    for (codes, to) in codes.chunks(ROWS).zip(to.as_chunks_mut::<ROWS>().0) {
+        // SAFETY: the caller promises the processor; the arrays have 64 bytes, and masked bytes are not read.
+        unsafe {
+            let order = _mm512_loadu_si512(order.as_ptr().cast());
             let rows =
-                _mm512_maskz_loadu_epi8(u64::MAX >> (ROWS - from.len()), from.as_ptr().cast());
+                _mm512_maskz_loadu_epi8(u64::MAX >> (ROWS - codes.len()), codes.as_ptr().cast());
             let lanes = _mm512_permutexvar_epi8(order, rows);
-            _mm512_storeu_si512(to.as_mut_ptr().cast(), lanes);
+            _mm512_store_si512(ordered.0.as_mut_ptr().cast(), lanes);
+            super::scales(&ordered.0, to);
         }
     }
 }
 
-/// Brings the sums of each vector, `padded` of them, from their own order to that of rows, and those of different vectors together:
-/// `rows` each.
+/// Multiplies the sums of a task, put in the order of rows, by the row scales, and stores or adds them.
 ///
 /// # Safety
 /// The processor has AVX-512.
-#[target_feature(enable = "avx512f")]
-unsafe fn ascending<P: Pairs>(sums: &mut [f32], rows: usize, padded: usize) {
-    for t in 0..sums.len() / padded {
-        for row in (0..rows).step_by(ROWS) {
-            let from: &[f32; ROWS] = sums[t * padded + row..].first_chunk().expect("padded");
-            // SAFETY: the caller promises the processor; 64 values are four registers.
-            let sorted =
-                unsafe { P::ascending(from.as_ptr().cast::<[__m512i; 4]>().read_unaligned()) };
-            // Not beyond what has been read: `padded` is not less than `rows`.
-            let kept = ROWS.min(rows - row);
-            let (to, _) = sums[t * rows + row..][..kept].as_chunks_mut::<ROW_UNIT>();
-            for (to, sorted) in to.iter_mut().zip(sorted) {
-                // SAFETY: the caller promises the processor; 16 values are a register.
-                unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), sorted) };
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn finish<P: Pairs>(
+    stage: &WindowStage<'_>,
+    task: &Task,
+    sums: &[f32],
+    Output { y, add }: Output<'_>,
+) {
+    let rows = task.matrix_rows(stage.layout());
+    let all = stage.layout().rows();
+    let padded = sums.len() / task.vectors.len();
+    for row in (0..rows.len()).step_by(ROWS) {
+        let kept = ROWS.min(rows.len() - row);
+        // SAFETY: the caller promises the processor; 32 bytes are 16 scales, 64 sums four registers, and masks keep to the results that
+        // there are. No two tasks have a row and a vector in common.
+        unsafe {
+            let mut scales = [_mm512_setzero_ps(); ROWS / ROW_UNIT];
+            for (unit, scales) in scales[..kept.div_ceil(ROW_UNIT)].iter_mut().enumerate() {
+                let stored = stage.row_scales(rows.start + row + unit * ROW_UNIT);
+                let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(stored.as_ptr().cast()));
+                *scales = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide));
+            }
+            for (t, v) in task.vectors.clone().enumerate() {
+                let sums: &[f32; ROWS] = sums[t * padded + row..].first_chunk().expect("padded");
+                let sums = P::ascending(sums.as_ptr().cast::<[__m512i; 4]>().read_unaligned());
+                let first = v * all + rows.start + row;
+                let y = y.slice(first..first + kept);
+                for (y, (sums, scales)) in y.chunks_mut(ROW_UNIT).zip(sums.into_iter().zip(scales))
+                {
+                    let mask = u16::MAX >> (ROW_UNIT - y.len());
+                    let mut value = _mm512_mul_ps(_mm512_castsi512_ps(sums), scales);
+                    if add {
+                        value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y.as_ptr()), value);
+                    }
+                    _mm512_mask_storeu_ps(y.as_mut_ptr(), mask, value);
+                }
             }
         }
     }
 }
 
-/// What the pairs of a tile are multiplied with.
+/// A tile, and what its pairs are multiplied with.
 pub(super) struct Group<'a, const T: usize> {
+    pub(super) source: Source<'a>,
     /// Where dot products begin, so that what levels are raised by is taken off.
     starts: [i32; T],
     /// Scales in the order of sums.
@@ -383,7 +387,49 @@ pub(super) struct Group<'a, const T: usize> {
     pub(super) values: &'a Values,
 }
 
-impl<const T: usize> Group<'_, T> {
+/// Room for a group's scales and values.
+struct Room {
+    scales: Line<[f32; TILE_ROWS]>,
+    values: Values,
+}
+
+impl<'a, const T: usize> Group<'a, T> {
+    /// # Safety
+    /// The processor has AVX-512 VBMI; `T` are the vectors of the task.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
+    #[inline]
+    unsafe fn new<P: Pairs>(
+        GroupTile {
+            group,
+            tile,
+            scales: codes,
+        }: GroupTile<'a>,
+        x: &'a Activations,
+        task: &Task,
+        room: &'a mut Room,
+    ) -> Self {
+        let rows = task.rows();
+        // Those of the next group follow; nothing else asks for them ahead.
+        for line in rows.clone().step_by(64) {
+            let ahead = codes.as_ptr().wrapping_add(codes.len() + line);
+            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+        }
+        let padded = rows.len().next_multiple_of(ROWS);
+        // SAFETY: the caller promises the processor.
+        unsafe { scales(P::ORDER, &codes[rows], &mut room.scales.0) };
+        let by = Factors::new(x, group, task.vectors.clone(), &room.scales.0[..padded]);
+        tile.check_units(&task.units);
+        // SAFETY: the caller promises the processor.
+        unsafe { P::arrange(&by, tile.blocks(), &mut room.values) };
+        let offset = i32::from(super::offset::<Vbmi>(tile.lookup));
+        Self {
+            source: Source::of(&tile, &task.units),
+            starts: std::array::from_fn(|t| -offset * by.x_sums[t]),
+            by,
+            values: &room.values,
+        }
+    }
+
     /// # Safety
     /// The processor has AVX-512.
     #[inline(always)]
@@ -418,86 +464,64 @@ pub(super) unsafe fn multiply<const T: usize>(
     x: *const i8,
     stride: usize,
 ) {
+    // An address takes a base and up to four times a register, so four distances are enough for 8 vectors. The compiler would step from
+    // vector to vector by additions, or keep a pointer to each; and it would load the values of all before the first product, and lack
+    // registers. (Not a loop, which would not be unrolled.)
     macro_rules! multiply {
-        ($($t:literal)*) => {$(
+        ($($t:literal $(+ $distance:literal, $strides:literal)?;)*) => {$(
             if $t < T {
+                let [a, b] = &mut dots[$t];
                 // SAFETY: the caller promises all of it.
                 unsafe {
-                    let values = values(x, stride, $t);
-                    for (dots, levels) in dots[$t].iter_mut().zip(levels) {
-                        *dots = _mm512_dpbusd_epi32(*dots, levels, values);
-                    }
+                    let _values: __m512i;
+                    asm!(
+                        concat!("vpbroadcastd {values}, dword ptr [{x}" $(, " + ", $distance)?, "]"),
+                        "vpdpbusd {a}, {levels_a}, {values}",
+                        "vpdpbusd {b}, {levels_b}, {values}",
+                        values = out(zmm_reg) _values,
+                        a = inout(zmm_reg) *a,
+                        b = inout(zmm_reg) *b,
+                        levels_a = in(zmm_reg) levels[0],
+                        levels_b = in(zmm_reg) levels[1],
+                        x = in(reg) x,
+                        $(stride = in(reg) $strides * stride,)?
+                        options(pure, readonly, nostack, preserves_flags),
+                    );
                 }
             }
         )*};
     }
-    // Not a loop, which would not be unrolled.
-    multiply!(0 1 2 3 4 5 6 7);
+    multiply!(
+        0;
+        1 + "{stride}", 1;
+        2 + "2 * {stride}", 1;
+        3 + "{stride}", 3;
+        4 + "4 * {stride}", 1;
+        5 + "{stride}", 5;
+        6 + "2 * {stride}", 3;
+        7 + "{stride}", 7;
+    );
 }
 
-/// The 4 bytes at `x` and a distance in all lanes.
-macro_rules! broadcast {
-    ($x:ident $(, $distance:literal, $stride:expr)?) => {{
-        let values: __m512i;
-        asm!(
-            concat!("vpbroadcastd {values}, dword ptr [{x}" $(, " + ", $distance)?, "]"),
-            values = out(zmm_reg) values,
-            x = in(reg) $x,
-            $(stride = in(reg) $stride,)?
-            options(pure, readonly, nostack, preserves_flags),
-        );
-        values
-    }};
-}
-
-/// The 4 values of vector `t < 8` in each lane of 32 bits, given where those of the first one are.
-///
-/// An address takes a base and up to four times a register, so four distances are enough for 8 vectors. The compiler would step from vector
-/// to vector by additions, or keep a pointer to each and lack registers.
+/// Adds the scaled products of a pair to the sums, or sets these if `keep` is 0 (else it is all ones).
 ///
 /// # Safety
-/// The processor has AVX-512; the values are readable.
-#[target_feature(enable = "avx512f")]
-#[inline]
-unsafe fn values(x: *const i8, stride: usize, t: usize) -> __m512i {
-    // SAFETY: the caller promises both.
-    unsafe {
-        match t {
-            0 => broadcast!(x),
-            1 => broadcast!(x, "{stride}", stride),
-            2 => broadcast!(x, "2 * {stride}", stride),
-            3 => broadcast!(x, "{stride}", 3 * stride),
-            4 => broadcast!(x, "4 * {stride}", stride),
-            5 => broadcast!(x, "{stride}", 5 * stride),
-            6 => broadcast!(x, "2 * {stride}", 3 * stride),
-            _ => broadcast!(x, "{stride}", 7 * stride),
-        }
-    }
-}
-
-/// Adds the scaled products of pair `pair` of `count` to the sums, or sets these if `keep` is 0 (else it is all ones).
-///
-/// # Safety
-/// As [`Pairs::dots`]; what products are added to is checked.
+/// The processor has AVX-512; what products are added to is checked.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
-unsafe fn add<P: Pairs, const T: usize>(
-    pairs: P,
-    source: &Source<'_>,
+unsafe fn add<const T: usize>(
     group: &Group<'_, T>,
-    [pair, count]: [usize; 2],
-    begun: &mut P::Begun,
+    pair: usize,
+    dots: [[__m512i; 2]; T],
     sums: &mut [f32],
     keep: u16,
 ) {
     let by = &group.by;
-    // SAFETY: the caller promises all of it.
-    unsafe {
-        let next = (pair + 1).min(count - 1);
-        let dots = pairs.dots(source, group, pair, next, begun);
-        for (t, dots) in dots.into_iter().enumerate() {
-            for (i, dots) in dots.into_iter().enumerate() {
-                let row = (2 * pair + i) * ROW_UNIT;
+    for (t, dots) in dots.into_iter().enumerate() {
+        for (i, dots) in dots.into_iter().enumerate() {
+            let row = (2 * pair + i) * ROW_UNIT;
+            // SAFETY: the caller promises all of it.
+            unsafe {
                 let sums = sums.as_mut_ptr().add(t * by.scales.len() + row);
                 let sum = _mm512_maskz_loadu_ps(keep, sums);
                 let scales = by.scales.as_ptr().add(row);

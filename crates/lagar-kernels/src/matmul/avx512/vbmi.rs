@@ -10,7 +10,7 @@ use lagar_codec::Activations;
 
 use super::super::lookup::{FREE_OFFSET, Form, Lookup, Place};
 use super::super::stage::WindowStage;
-use super::super::tasks::Task;
+use super::super::tasks::{Output, Task};
 use super::super::tile::{Factors, Tile, UNIT};
 use super::bw::decode::{Decode, Extract, Plain, Whole, four_times};
 use super::bw::straight::transposed;
@@ -68,19 +68,17 @@ pub(super) unsafe fn several(
     x: &Activations,
     task: &Task,
     sums: &mut [f32],
+    output: Output<'_>,
 ) {
     let lookup = stage.lookup();
+    let products = match (lookup.depth, lookup.form) {
+        _ if takes(lookup) => from_three::<Quads>,
+        (4, Form::Split) => products::<Blocks<Lanes<Halves, 4, 2>, 2>>,
+        (4, Form::Nibble) => products::<Blocks<Lanes<Small, 4, 2>, 2>>,
+        _ => with_steps!(lookup, Unsigned, |S| products::<Blocks<S, 1>>),
+    };
     // SAFETY: the caller promises the processor.
-    unsafe {
-        match (lookup.depth, lookup.form) {
-            _ if takes(lookup) => from_three::<Quads>(stage, x, task, sums),
-            (4, Form::Split) => products::<Blocks<Lanes<Halves, 4, 2>, 2>>(stage, x, task, sums),
-            (4, Form::Nibble) => products::<Blocks<Lanes<Small, 4, 2>, 2>>(stage, x, task, sums),
-            _ => with_steps!(lookup, Unsigned, |S| products::<Blocks<S, 1>>(
-                stage, x, task, sums
-            )),
-        }
-    }
+    unsafe { products(stage, x, task, sums, output) }
 }
 
 /// See [`Ops::decode`](super::Ops::decode); levels without their offset if `SIGNED`. (Here [`Lanes`] would not pay: rows would have to
