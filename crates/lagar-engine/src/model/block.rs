@@ -169,7 +169,7 @@ impl Model {
 }
 
 impl Pass<'_> {
-    /// `x += output(attention(norm(x)))`.
+    /// `x += output(attention(norm(x)))`, and the norm for the [`Pass::mlp`] that follows.
     ///
     /// Rotated queries and keys, and values, stay in the scratch.
     pub(super) fn attention(
@@ -263,10 +263,11 @@ impl Pass<'_> {
         let mut input = self.input(ATTENTION_OUTPUT, attended, &mut scratch.prepared);
         let linears = [(&weights.output, &mut *normed)];
         self.multiply(ATTENTION_OUTPUT, linears, &mut input);
-        cpu.add(x, normed);
+        let (norm, weight) = (&spec.mlp_norm, &weights.mlp_norm);
+        cpu.add_rms_norm(x, normed, weight, norm.epsilon, n);
     }
 
-    /// `x += down(silu(gate(norm(x))) * up(norm(x)))`.
+    /// `x += down(silu(gate(normed)) * up(normed))`, where `normed` is what [`Pass::attention`] has left in the scratch.
     ///
     /// Both products stay in the scratch.
     pub(super) fn mlp(
@@ -283,7 +284,6 @@ impl Pass<'_> {
         let up = room(&mut scratch.up, n * inner.outputs);
         let activated = room(&mut scratch.activated, n * inner.outputs);
 
-        norm(cpu, &spec.mlp_norm, &weights.mlp_norm, x, normed);
         let mut input = self.input(MLP_INPUT, normed, &mut scratch.prepared);
         let linears = [(&weights.gate, &mut *gate), (&weights.up, &mut *up)];
         self.multiply(MLP_INPUT, linears, &mut input);

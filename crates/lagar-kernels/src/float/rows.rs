@@ -5,7 +5,7 @@ use crate::simd::{Kernel, LANES, Simd};
 use crate::{Cpu, Disjoint};
 
 /// Elements of a task of an elementwise operation.
-const TASK: usize = 1 << 14;
+const TASK: usize = 1 << 12;
 
 impl Cpu {
     /// Root-mean-square norm of `n` vectors: `out = x / √(mean(x²) + epsilon) · weight`.
@@ -25,6 +25,35 @@ impl Cpu {
                 weight,
                 epsilon,
                 out,
+            });
+        });
+    }
+
+    /// `x += y`, then `y` is the norm of `x`: [`Cpu::add`] and [`Cpu::rms_norm`] as one piece of work.
+    ///
+    /// # Panics
+    /// If a length is wrong.
+    pub fn add_rms_norm(
+        &self,
+        x: &mut [f32],
+        y: &mut [f32],
+        weight: &[f32],
+        epsilon: f32,
+        n: usize,
+    ) {
+        let width = weight.len();
+        assert_eq!(x.len(), n * width, "x is n x width");
+        let x = Disjoint::new(x);
+        assert_eq!(y.len(), n * width, "y is n x width");
+        self.rows(y, width, |row, y| {
+            // SAFETY: every row is in one task.
+            let x = unsafe { x.slice(row * width..(row + 1) * width) };
+            self.isa().dispatch(Add { x, y });
+            self.isa().dispatch(RmsNorm {
+                x,
+                weight,
+                epsilon,
+                out: y,
             });
         });
     }

@@ -185,21 +185,24 @@ impl Pairs for Quads {
     #[inline(always)]
     unsafe fn arrange(by: &Factors<'_>, blocks: usize, values: &mut Values) {
         let columns = blocks * BLOCK_COLS;
-        for (t, values) in values[..by.x_sums.len()].iter_mut().enumerate() {
-            let x = &by.x[t * by.stride..][..columns];
-            // SAFETY: the caller promises AVX-512; masks keep to the values that there are, and to those of a group.
-            unsafe {
-                let order = four_times(BY_COLUMN.map(|i| i as i8));
-                for (i, to) in values.0.as_chunks_mut::<64>().0.iter_mut().enumerate() {
-                    let kept = columns.saturating_sub(64 * i).min(64) as u32;
-                    let mask = u64::MAX.checked_shr(64 - kept).unwrap_or(0);
-                    let from = x.as_ptr().wrapping_add(64 * i);
-                    let x = _mm512_maskz_loadu_epi8(mask, from);
+        let masks = [0, 1].map(|half| {
+            let kept = columns.saturating_sub(64 * half).min(64) as u32;
+            u64::MAX.checked_shr(64 - kept).unwrap_or(0)
+        });
+        // SAFETY: the caller promises AVX-512, and the values that masks leave; those are of a group.
+        unsafe {
+            let order = four_times(BY_COLUMN.map(|i| i as i8));
+            let mut from = by.x.as_ptr();
+            for values in &mut values[..by.x_sums.len()] {
+                for (half, to) in values.0.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+                    let from = from.wrapping_add(64 * half);
+                    let x = _mm512_maskz_loadu_epi8(masks[half], from);
                     // Those of the next group: else each tile would wait for them.
                     _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(GROUP));
                     let x = _mm512_shuffle_epi8(x, order);
                     _mm512_storeu_si512(to.as_mut_ptr().cast(), x);
                 }
+                from = from.wrapping_add(by.stride);
             }
         }
     }

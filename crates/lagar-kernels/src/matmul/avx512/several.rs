@@ -44,7 +44,7 @@ pub(super) trait Pairs: Copy {
     /// Puts values of a tile of so many blocks in an order of its own, if it has one.
     ///
     /// # Safety
-    /// The processor has AVX-512 VBMI.
+    /// The processor has AVX-512 VBMI; the vectors have values for the blocks.
     unsafe fn arrange(by: &Factors<'_>, blocks: usize, values: &mut Values);
 
     /// Begins with a pair.
@@ -262,7 +262,6 @@ unsafe fn all_groups<P: Pairs, const T: usize>(
     output: Output<'_>,
 ) {
     assert!(task.vectors.len() == T);
-    let padded = task.rows().len().next_multiple_of(ROWS);
     let mut room = Room {
         scales: Line([0.0; TILE_ROWS]),
         values: [Line([0; GROUP]); VECTORS],
@@ -272,10 +271,7 @@ unsafe fn all_groups<P: Pairs, const T: usize>(
         let pairs = P::new(stage.lookup());
         let mut keep = 0;
         for tile in stage.tiles(task.tile_row) {
-            let group = Group::<T>::new::<P>(tile, x, task, &mut room);
-            group
-                .by
-                .check(T, group.source.blocks, padded / ROW_UNIT, sums);
+            let group = Group::<T>::new::<P>(tile, x, task, &mut room, sums);
             all_pairs(&pairs, &group, sums, keep);
             keep = u16::MAX;
         }
@@ -394,6 +390,8 @@ struct Room {
 }
 
 impl<'a, const T: usize> Group<'a, T> {
+    /// Makes ready what is multiplied with a tile, whose products are added to `sums`.
+    ///
     /// # Safety
     /// The processor has AVX-512 VBMI; `T` are the vectors of the task.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
@@ -407,6 +405,7 @@ impl<'a, const T: usize> Group<'a, T> {
         x: &'a Activations,
         task: &Task,
         room: &'a mut Room,
+        sums: &[f32],
     ) -> Self {
         let rows = task.rows();
         // Those of the next group follow; nothing else asks for them ahead.
@@ -419,7 +418,8 @@ impl<'a, const T: usize> Group<'a, T> {
         unsafe { scales(P::ORDER, &codes[rows], &mut room.scales.0) };
         let by = Factors::new(x, group, task.vectors.clone(), &room.scales.0[..padded]);
         tile.check_units(&task.units);
-        // SAFETY: the caller promises the processor.
+        by.check(T, tile.blocks(), padded / ROW_UNIT, sums);
+        // SAFETY: the caller promises the processor; the lengths are checked.
         unsafe { P::arrange(&by, tile.blocks(), &mut room.values) };
         let offset = i32::from(super::offset::<Vbmi>(tile.lookup));
         Self {
