@@ -92,6 +92,7 @@ impl Int8Task<'_> {
                 vectors: first..vectors.end.min(first + size),
                 ..task.clone()
             };
+            self.output.ask(stage.layout(), task);
             match several {
                 Some(several) if task.vectors.len() >= (several.least)(stage.lookup()) => {
                     let rows = task.rows().len().next_multiple_of(several.rows);

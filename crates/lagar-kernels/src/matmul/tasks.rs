@@ -5,7 +5,7 @@ use std::ops::Range;
 use lagar_codec::{ROW_UNIT, StageLayout, TILE_ROWS};
 
 use super::stage::WindowStage;
-use crate::simd::{Kernel, Simd};
+use crate::simd::{Kernel, Simd, ask_to_write};
 use crate::{Disjoint, Pool};
 
 /// The most vectors of one task: their sums (256 rows each) stay in the second-level cache.
@@ -118,6 +118,21 @@ pub(super) struct Output<'a> {
     pub(super) y: Disjoint<'a, f32>,
     /// Whether they are added to what is there.
     pub(super) add: bool,
+}
+
+impl Output<'_> {
+    /// Asks for where the results of a task of up to [`FEW`] vectors go.
+    pub(super) fn ask(&self, layout: &StageLayout, task: &Task) {
+        if task.vectors.len() > FEW {
+            return;
+        }
+        let rows = task.matrix_rows(layout);
+        for v in task.vectors.clone() {
+            let first = v * layout.rows();
+            // SAFETY: no two tasks have a row and a vector in common.
+            ask_to_write(unsafe { self.y.slice(first + rows.start..first + rows.end) });
+        }
+    }
 }
 
 /// Multiplies a task's sums (`vectors × rows of the task`) by the row scales and stores or adds them.

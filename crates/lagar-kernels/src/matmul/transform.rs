@@ -342,6 +342,12 @@ impl Kernel for ToBytes<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Place { v, n, scale, sum } = self.place;
+        // A permutation comes to them in no order, and another thread may have them.
+        if self.t.is_some() {
+            for x in self.x.chunks(LANES) {
+                s.prefetch(&x[0], 0);
+            }
+        }
         for (chunk, q) in self.q.chunks_mut(TOGETHER * GROUP).enumerate() {
             let first = chunk * TOGETHER;
             let (mut groups, mut most) = ([zeros(s); TOGETHER], [0.0; TOGETHER]);

@@ -202,6 +202,22 @@ pub trait Simd: Integers {
     }
 }
 
+/// Asks for the cache lines of what will be written: a thread that has read it before may still have them, and writes wait for each other
+/// in turn. A hint, on x86-64 alone.
+#[inline(always)]
+pub(crate) fn ask_to_write<T>(to: &mut [T]) {
+    for line in to.chunks_mut(64 / size_of::<T>()) {
+        let line = line.as_mut_ptr();
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint; a processor that does not know it does nothing.
+        unsafe {
+            std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags));
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
+    }
+}
+
 /// Checks the arguments of [`Simd::store_rows`].
 #[inline(always)]
 fn check_rows(columns: &[[f32; LANES]], to: &[f32], stride: usize) {
