@@ -230,24 +230,22 @@ impl Pass<'_> {
             let of = &mut [(&mut *query, heads), (&mut *key, kv_heads)];
             cpu.rope(of, n, head_dim, cos, sin);
         }
-        let (mut keys, mut values) = (&*key, &*value);
+        let (mut queries, mut keys, mut values) = (&*query, &*key, &*value);
         let mut pushes: Vec<_> = (parts.iter_mut())
-            .map(|Part { cache, n }| KvPush {
-                cache,
-                keys: keys
-                    .split_off(..*n * kv_heads * head_dim)
-                    .expect("all keys"),
-                values: (values.split_off(..*n * kv_heads * head_dim)).expect("all values"),
-                n: *n,
+            .map(|Part { cache, n }| {
+                let own = ..*n * kv_heads * head_dim;
+                KvPush {
+                    cache,
+                    keys: keys.split_off(own).expect("all keys"),
+                    values: values.split_off(own).expect("all values"),
+                    n: *n,
+                }
             })
             .collect();
         cpu.push_kv(&mut pushes);
-        let mut queries = &*query;
         let sequences: Vec<_> = (parts.iter())
             .map(|Part { cache, n }| AttentionArgs {
-                query: queries
-                    .split_off(..*n * heads * head_dim)
-                    .expect("all queries"),
+                query: (queries.split_off(..*n * heads * head_dim)).expect("all queries"),
                 n: *n,
                 heads,
                 cache,

@@ -36,11 +36,11 @@ impl Task {
         self.units.start * ROW_UNIT..self.units.end * ROW_UNIT
     }
 
-    /// Its rows in the matrix, without those that are padding.
+    /// Its rows in the matrix, without those that are padding: fewer than 16, so that the first one is there.
     #[inline]
     pub(super) fn matrix_rows(&self, layout: &StageLayout) -> Range<usize> {
         let (own, first) = (self.rows(), self.tile_row * TILE_ROWS);
-        (first + own.start).min(layout.rows())..(first + own.end).min(layout.rows())
+        first + own.start..(first + own.end).min(layout.rows())
     }
 }
 
@@ -155,11 +155,10 @@ impl Kernel for Finish<'_> {
             output,
         } = self;
         let (all, rows) = (stage.layout().rows(), task.matrix_rows(stage.layout()));
-        let first = task.tile_row * TILE_ROWS + task.units.start * ROW_UNIT;
         let own = task.units.len() * ROW_UNIT;
         let mut scales = [s.splat(0.0); TILE_ROWS / ROW_UNIT];
         for (unit, scales) in scales[..task.units.len()].iter_mut().enumerate() {
-            *scales = s.load_bf16(stage.row_scales(first + unit * ROW_UNIT));
+            *scales = s.load_bf16(stage.row_scales(rows.start + unit * ROW_UNIT));
         }
         for (v, sums) in task.vectors.clone().zip(sums.chunks_exact(own)) {
             // SAFETY: no two tasks have a row and a vector in common.

@@ -111,6 +111,22 @@ proptest! {
     }
 
     #[test]
+    fn a_sum_and_its_norm_are_what_they_are_one_by_one(n in 1usize..9, width in size(700), seed: u16) {
+        let x = numbers(seed.into(), n * width);
+        let (y, weight) = (numbers(5, n * width), numbers(7, width));
+        let together = same_everywhere(|cpu| {
+            let (mut x, mut y) = (x.clone(), y.clone());
+            cpu.add_rms_norm(&mut x, &mut y, &weight, 1e-5, n);
+            [x, y].concat()
+        });
+        let (mut sum, mut norm) = (x.clone(), vec![0.0; n * width]);
+        let cpu = Cpu::new(Isa::best(), 1);
+        cpu.add(&mut sum, &y);
+        cpu.rms_norm(&sum, &weight, 1e-5, &mut norm, n);
+        prop_assert_eq!(together, [sum, norm].concat());
+    }
+
+    #[test]
     fn softmax_is_its_definition(n in 1usize..4, width in size(700), seed: u16) {
         let x: Vec<f32> = numbers(seed.into(), n * width).iter().map(|x| x * 9.0).collect();
         let result = same_everywhere(|cpu| {

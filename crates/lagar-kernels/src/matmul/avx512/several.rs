@@ -328,10 +328,10 @@ unsafe fn scales(order: [u8; ROWS], codes: &[u8], to: &mut [f32; TILE_ROWS]) {
     }
 }
 
-/// Multiplies the sums of a task, put in the order of rows, by the row scales, and stores or adds them.
+/// Multiplies the sums of a task, as many of each vector, put in the order of rows, by the row scales, and stores or adds them.
 ///
 /// # Safety
-/// The processor has AVX-512.
+/// The processor has AVX-512 VBMI and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn finish<P: Pairs>(
     stage: &WindowStage<'_>,
@@ -506,7 +506,7 @@ pub(super) unsafe fn multiply<const T: usize>(
 /// Adds the scaled products of a pair to the sums, or sets these if `keep` is 0 (else it is all ones).
 ///
 /// # Safety
-/// The processor has AVX-512; what products are added to is checked.
+/// The processor has AVX-512 VBMI and VNNI; what products are added to is checked.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 #[inline]
 unsafe fn add<const T: usize>(
