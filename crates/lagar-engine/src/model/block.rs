@@ -286,7 +286,7 @@ impl Pass<'_> {
         let linears = [(&weights.gate, &mut *gate), (&weights.up, &mut *up)];
         self.multiply(MLP_INPUT, linears, &mut input);
         cpu.swiglu(gate, up, activated);
-        let mut input = self.input(MLP_OUTPUT, activated, &mut scratch.prepared_wide);
+        let mut input = self.input(MLP_OUTPUT, activated, &mut scratch.prepared);
         let linears = [(&weights.down, &mut *normed)];
         self.multiply(MLP_OUTPUT, linears, &mut input);
         cpu.add(x, normed);

@@ -29,8 +29,6 @@ pub(super) struct Scratch {
     pub(super) logits: Vec<f32>,
     pub(super) rows: RowScratch,
     pub(super) prepared: Prepared,
-    /// Of inputs as wide as the MLP: one buffer for both widths would be filled with zeros whenever it grows.
-    pub(super) prepared_wide: Prepared,
     pub(super) angles: Angles,
 }
 

@@ -1,6 +1,6 @@
 //! A window stage as the kernels see it.
 
-use lagar_codec::{BLOCK_COLS, CODES_PADDING, GROUP, ROW_UNIT, StageLayout, Table};
+use lagar_codec::{BLOCK_COLS, CODES_PADDING, ROW_UNIT, StageLayout, Table};
 
 use super::lookup::Lookup;
 use super::tile::Tile;
@@ -74,7 +74,7 @@ impl<'a> WindowStage<'a> {
     pub(super) fn tiles(&self, tr: usize) -> Tiles<'_> {
         Tiles {
             stage: self,
-            height: self.layout.tile_height(tr),
+            tile_row: tr,
             group: 0,
             codes: &self.codes[self.layout.codes_offset(tr, 0)..],
             scales: &self.scales[self.layout.scales_offset(tr, 0)..],
@@ -116,7 +116,7 @@ impl<'a> WindowStage<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Tiles<'a> {
     stage: &'a WindowStage<'a>,
-    height: usize,
+    tile_row: usize,
     group: usize,
     /// From the next tile's on.
     codes: &'a [u8],
@@ -137,17 +137,16 @@ impl<'a> Iterator for Tiles<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<GroupTile<'a>> {
-        let Self { stage, height, .. } = *self;
-        let rest = &stage.layout.depths()[self.group..];
+        let (stage, layout, tr) = (self.stage, self.stage.layout, self.tile_row);
+        let rest = &layout.depths()[self.group..];
         let group = self.group + rest.iter().position(|&depth| depth > 0)?;
         self.group = group + 1;
-        let cols = (stage.layout.padded_cols() - group * GROUP).min(GROUP);
-        let len = 1 + height * cols * stage.lookup.depth / 8;
+        let (height, len) = (layout.tile_height(tr), layout.tile_len(tr, group));
         let codes = &self.codes[..len + CODES_PADDING];
         self.codes = &self.codes[len..];
         let (scales, others) = self.scales.split_at(height);
         self.scales = others;
-        let (units, blocks) = (height / ROW_UNIT, cols / BLOCK_COLS);
+        let (units, blocks) = (height / ROW_UNIT, layout.group(group).cols / BLOCK_COLS);
         Some(GroupTile {
             group,
             tile: Tile::new(&stage.lookup, codes, units, blocks),

@@ -120,17 +120,26 @@ pub(super) struct Output<'a> {
     pub(super) add: bool,
 }
 
-impl Output<'_> {
+impl<'a> Output<'a> {
+    /// Where the results of a task with vector `v` go.
+    ///
+    /// # Safety
+    /// Nobody else has them: no two tasks have a row and a vector in common.
+    #[inline(always)]
+    pub(super) unsafe fn of(&self, layout: &StageLayout, task: &Task, v: usize) -> &'a mut [f32] {
+        let (all, rows) = (layout.rows(), task.matrix_rows(layout));
+        // SAFETY: the caller promises it.
+        unsafe { self.y.slice(v * all + rows.start..v * all + rows.end) }
+    }
+
     /// Asks for where the results of a task of up to [`FEW`] vectors go.
     pub(super) fn ask(&self, layout: &StageLayout, task: &Task) {
         if task.vectors.len() > FEW {
             return;
         }
-        let rows = task.matrix_rows(layout);
         for v in task.vectors.clone() {
-            let first = v * layout.rows();
-            // SAFETY: no two tasks have a row and a vector in common.
-            ask_to_write(unsafe { self.y.slice(first + rows.start..first + rows.end) });
+            // SAFETY: the task's own, one by one.
+            ask_to_write(unsafe { self.of(layout, task, v) });
         }
     }
 }
@@ -154,23 +163,29 @@ impl Kernel for Finish<'_> {
             sums,
             output,
         } = self;
-        let (all, rows) = (stage.layout().rows(), task.matrix_rows(stage.layout()));
+        let first = task.matrix_rows(stage.layout()).start;
         let own = task.units.len() * ROW_UNIT;
         let mut scales = [s.splat(0.0); TILE_ROWS / ROW_UNIT];
         for (unit, scales) in scales[..task.units.len()].iter_mut().enumerate() {
-            *scales = s.load_bf16(stage.row_scales(rows.start + unit * ROW_UNIT));
+            *scales = s.load_bf16(stage.row_scales(first + unit * ROW_UNIT));
         }
         for (v, sums) in task.vectors.clone().zip(sums.chunks_exact(own)) {
-            // SAFETY: no two tasks have a row and a vector in common.
-            let y = unsafe { output.y.slice(v * all + rows.start..v * all + rows.end) };
+            // SAFETY: the task's own, one by one.
+            let y = unsafe { output.of(stage.layout(), task, v) };
             let units = y.chunks_mut(ROW_UNIT).zip(sums.as_chunks().0);
             for ((y, sums), &scales) in units.zip(&scales) {
-                let mut value = s.mul(s.load(sums), scales);
-                if output.add {
-                    value = s.add(s.load_partial(y), value);
-                }
-                s.store_partial(value, y);
+                write(s, s.load(sums), scales, y, output.add);
             }
         }
     }
+}
+
+/// Multiplies the sums of a unit by its row scales and stores or adds as many of them as `y` has.
+#[inline(always)]
+pub(super) fn write<S: Simd>(s: S, sums: S::F32, scales: S::F32, y: &mut [f32], add: bool) {
+    let mut value = s.mul(sums, scales);
+    if add {
+        value = s.add(s.load_partial(y), value);
+    }
+    s.store_partial(value, y);
 }

@@ -51,10 +51,9 @@ impl Cpu {
     /// If a length is wrong.
     pub fn push_kv(&self, of: &mut [KvPush<'_>]) {
         let (mut heads, mut numbers) = (Vec::new(), 0);
-        for push in of {
+        for push in &mut *of {
             let rows = push.rows();
             numbers += 2 * rows.keys.len();
-            push.cache.len += rows.n;
             let own = any_heads(&mut push.cache.store).into_iter().enumerate();
             heads.extend(own.map(|(index, head)| (index, head, rows)));
         }
@@ -66,6 +65,9 @@ impl Cpu {
                 head.push(self.isa(), *index, *rows, &mut rotated);
             }
         });
+        for push in of {
+            push.cache.len += push.n;
+        }
     }
 }
 

@@ -15,9 +15,10 @@ use lagar_codec::{Activations, BLOCK_COLS, GROUP, ROW_UNIT, TILE_ROWS};
 use super::super::int8::Line;
 use super::super::lookup::Lookup;
 use super::super::stage::{GroupTile, WindowStage};
-use super::super::tasks::{Output, Task};
+use super::super::tasks::{Output, Task, write};
 use super::super::tile::Factors;
 use super::units::{Source, Steps, Vbmi, scaled};
+use crate::simd::{Avx512, Simd};
 
 /// Rows that are put in order together: those of as many units as a step of look-ups takes at most.
 pub(in super::super) const ROWS: usize = 4 * ROW_UNIT;
@@ -328,45 +329,35 @@ unsafe fn scales(order: [u8; ROWS], codes: &[u8], to: &mut [f32; TILE_ROWS]) {
     }
 }
 
-/// Multiplies the sums of a task, as many of each vector, put in the order of rows, by the row scales, and stores or adds them.
+/// What [`Finish`](super::super::tasks::Finish) does, with sums in the order of pairs, as many of each vector.
 ///
 /// # Safety
 /// The processor has AVX-512 VBMI and VNNI.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
-unsafe fn finish<P: Pairs>(
-    stage: &WindowStage<'_>,
-    task: &Task,
-    sums: &[f32],
-    Output { y, add }: Output<'_>,
-) {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,bmi2,popcnt")]
+unsafe fn finish<P: Pairs>(stage: &WindowStage<'_>, task: &Task, sums: &[f32], output: Output<'_>) {
+    // SAFETY: the caller promises the processor; all that have VBMI have the token's features.
+    let s = unsafe { Avx512::new() };
     let rows = task.matrix_rows(stage.layout());
-    let all = stage.layout().rows();
     let padded = sums.len() / task.vectors.len();
     for row in (0..rows.len()).step_by(ROWS) {
-        let kept = ROWS.min(rows.len() - row);
-        // SAFETY: the caller promises the processor; 32 bytes are 16 scales, 64 sums four registers, and masks keep to the results that
-        // there are. No two tasks have a row and a vector in common.
-        unsafe {
-            let mut scales = [_mm512_setzero_ps(); ROWS / ROW_UNIT];
-            for (unit, scales) in scales[..kept.div_ceil(ROW_UNIT)].iter_mut().enumerate() {
-                let stored = stage.row_scales(rows.start + row + unit * ROW_UNIT);
-                let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(stored.as_ptr().cast()));
-                *scales = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide));
-            }
-            for (t, v) in task.vectors.clone().enumerate() {
-                let sums: &[f32; ROWS] = sums[t * padded + row..].first_chunk().expect("padded");
-                let sums = P::ascending(sums.as_ptr().cast::<[__m512i; 4]>().read_unaligned());
-                let first = v * all + rows.start + row;
-                let y = y.slice(first..first + kept);
-                for (y, (sums, scales)) in y.chunks_mut(ROW_UNIT).zip(sums.into_iter().zip(scales))
-                {
-                    let mask = u16::MAX >> (ROW_UNIT - y.len());
-                    let mut value = _mm512_mul_ps(_mm512_castsi512_ps(sums), scales);
-                    if add {
-                        value = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y.as_ptr()), value);
-                    }
-                    _mm512_mask_storeu_ps(y.as_mut_ptr(), mask, value);
-                }
+        let kept = row..rows.len().min(row + ROWS);
+        let mut scales = [s.splat(0.0); ROWS / ROW_UNIT];
+        for (unit, scales) in scales[..kept.len().div_ceil(ROW_UNIT)]
+            .iter_mut()
+            .enumerate()
+        {
+            *scales = s.load_bf16(stage.row_scales(rows.start + row + unit * ROW_UNIT));
+        }
+        for (t, v) in task.vectors.clone().enumerate() {
+            let sums: &[f32; ROWS] = sums[t * padded + row..].first_chunk().expect("padded");
+            // SAFETY: the caller promises the processor; 64 sums are 4 registers. Results are the task's own, one by one.
+            let (sums, y) = unsafe {
+                let sums = sums.as_ptr().cast::<[__m512i; 4]>().read_unaligned();
+                (P::ascending(sums), output.of(stage.layout(), task, v))
+            };
+            let units = y[kept.clone()].chunks_mut(ROW_UNIT).zip(sums);
+            for ((y, sums), scales) in units.zip(scales) {
+                write(s, _mm512_castsi512_ps(sums), scales, y, output.add);
             }
         }
     }
