@@ -12,7 +12,7 @@
 //! A worker joins by adding one to the word while it is open, claims task indices from a shared
 //! counter until there are none, and leaves by subtracting one. The caller claims tasks as well,
 //! then closes the job and waits until nobody is inside: it never waits for a worker that has not
-//! woken up. Between jobs workers spin for a short time, then sleep.
+//! woken up. Between jobs workers spin for a short time, giving their core away after the first part of it ([`ALONE`]), then sleep.
 //!
 //! Of tasks that are alike a thread claims several that follow each other, fewer as fewer are left ([`Share`]): their data follow each other
 //! too, and what a processor fetches ahead in one task serves the next.
@@ -44,6 +44,10 @@ const CALLER_SLEEPS: u64 = 1 << 16;
 const INSIDE: u64 = CALLER_SLEEPS - 1;
 const OPEN: u64 = CALLER_SLEEPS << 1;
 const NUMBER: u64 = OPEN << 1;
+
+/// How long a thread that waits keeps its core to itself. Waits inside a token are shorter; after a longer one it may be that what it waits
+/// for needs the core, in this process or another.
+const ALONE: Duration = Duration::from_micros(50);
 
 /// The most threads of a pool.
 const MAX_THREADS: usize = 1 << 12;
@@ -400,7 +404,14 @@ impl Shared {
             return false;
         }
         let start = Instant::now();
-        while start.elapsed() < self.spin {
+        loop {
+            let spun = start.elapsed();
+            if spun >= self.spin {
+                return false;
+            }
+            if spun >= ALONE {
+                thread::yield_now();
+            }
             for _ in 0..64 {
                 spin_loop();
                 if condition() {
@@ -408,7 +419,6 @@ impl Shared {
                 }
             }
         }
-        false
     }
 }
 
