@@ -98,6 +98,14 @@ pub(crate) fn in_huge_pages(bytes: &[u8]) -> std::io::Result<Region> {
     Ok(Region::from_vec(bytes.to_vec()))
 }
 
+/// Bytes of this process's own memory that lie in large pages. `None` where the system does not say.
+pub fn huge_page_bytes() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return linux::huge_page_bytes();
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 /// Tells the system how a region will be used. Only a hint: failures and systems without such
 /// advice are ignored, and so are regions in memory.
 pub fn advise(region: &Region, advice: Advice) {
@@ -146,13 +154,15 @@ mod linux {
         let allowed = status
             .lines()
             .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-        let mut cores = BTreeSet::new();
-        for processor in parse_list(allowed)? {
+        let cores = parse_list(allowed)?.into_iter().map(|processor| {
             let topology = format!("/sys/devices/system/cpu/cpu{processor}/topology");
-            let id = |name: &str| read_to_string(format!("{topology}/{name}")).ok();
-            cores.insert((id("physical_package_id")?, id("core_id")?));
-        }
-        Some(cores.len())
+            // Numbers of cores begin anew in each cluster; the processors that share a core are a list for each. Older systems have its
+            // older name.
+            ["core_cpus_list", "thread_siblings_list"]
+                .iter()
+                .find_map(|name| read_to_string(format!("{topology}/{name}")).ok())
+        });
+        Some(cores.collect::<Option<BTreeSet<_>>>()?.len())
     }
 
     /// The numbers of a list such as `0-3,8`; nothing if it is none.
@@ -170,6 +180,11 @@ mod linux {
         Some(all)
     }
 
+    pub(super) fn huge_page_bytes() -> Option<u64> {
+        let text = read_to_string("/proc/self/smaps_rollup").ok()?;
+        kilobytes(&text, "AnonHugePages:")
+    }
+
     pub(super) fn available_memory() -> Option<u64> {
         let machine = read_to_string("/proc/meminfo")
             .ok()
@@ -181,9 +196,12 @@ mod linux {
     }
 
     pub(super) fn parse_meminfo(text: &str) -> Option<u64> {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        kilobytes(text, "MemAvailable:")
+    }
+
+    /// The bytes of a line such as `MemAvailable:   20 kB`.
+    fn kilobytes(text: &str, name: &str) -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim()
             .strip_suffix("kB")?
             .trim()
