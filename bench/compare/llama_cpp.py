@@ -37,15 +37,17 @@ import subprocess
 import sys
 import time
 
-import gguf
-import numpy as np
+try:
+    import gguf
+    import numpy as np
+    from llama_checkpoint import Checkpoint, Windows, gguf_name, write_gguf
 
-from llama_checkpoint import Checkpoint, Windows, gguf_name, write_gguf
-
-# This file has the name of the package that it needs, and Python looks into a script's folder first.
-sys.path = [path for path in sys.path if pathlib.Path(path).resolve() != pathlib.Path(__file__).resolve().parent]
-import llama_cpp  # noqa: E402
-import llama_cpp._ggml  # noqa: E402
+    # This file has the name of the package that it needs, and Python looks into a script's folder first.
+    sys.path = [path for path in sys.path if pathlib.Path(path).resolve() != pathlib.Path(__file__).resolve().parent]
+    import llama_cpp
+    import llama_cpp._ggml
+except ModuleNotFoundError as error:
+    sys.exit(f"{__doc__}\nThis Python lacks {error.name}: the first command above installs what is needed.")
 
 QUALITY_TYPES = "IQ1_M,IQ2_XXS,IQ2_XS,IQ2_M,Q2_K,IQ3_XXS,IQ3_S,Q3_K_M,IQ4_XS,Q4_K_M,Q5_K_M,Q6_K"
 SPEED_TYPES = "Q8_0,Q4_0,Q4_K_M,IQ4_XS,Q3_K_M,Q2_K,IQ2_XXS,TQ2_0"

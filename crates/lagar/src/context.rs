@@ -4,6 +4,7 @@ use crate::args::{ActivationKind, Global};
 use crate::exit::{Blame, Fault};
 use crate::terminal::Messages;
 use lagar_kernels::{Cpu, Isa};
+use std::num::NonZero;
 
 /// Lowers the instruction set; nothing else in the environment changes what is computed.
 const ISA_VARIABLE: &str = "LAGAR_ISA";
@@ -26,6 +27,7 @@ impl Context {
     pub(crate) fn new(global: &Global) -> anyhow::Result<Self> {
         let isa = match std::env::var_os(ISA_VARIABLE) {
             None => Isa::best(),
+            Some(name) if name.is_empty() => Isa::best(),
             Some(name) => isa(&name.to_string_lossy())?,
         };
         let threads = match global.threads {
@@ -54,6 +56,13 @@ impl Context {
     /// Starts so many of them.
     pub(crate) fn cpu_with(&self, threads: usize) -> Cpu {
         let cpu = Cpu::new(self.isa, threads);
+        let processors = std::thread::available_parallelism().map_or(threads, NonZero::get);
+        if cpu.threads() > processors {
+            self.messages.say(&format!(
+                "{} threads for {processors} processors: they will wait for each other",
+                cpu.threads()
+            ));
+        }
         self.messages.detail(&format!(
             "computing with {} on {} threads",
             self.isa.name(),

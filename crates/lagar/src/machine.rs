@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use serde::Serialize;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The largest amount of memory that was resident so far, in bytes; `None` where the system does not say.
 #[cfg(unix)]
@@ -57,9 +57,10 @@ impl Machine {
     /// In a line.
     pub(crate) fn words(&self) -> String {
         format!(
-            "{}, {} cores, {}, {}",
+            "{}, {} {}, {}, {}",
             self.processor.as_deref().unwrap_or(self.architecture),
             self.cores,
+            if self.cores == 1 { "core" } else { "cores" },
             self.isa,
             self.system
         )
@@ -85,9 +86,20 @@ fn processor() -> Option<String> {
 /// The processor's own count of the energy that it takes: RAPL, as Linux shows it.
 #[derive(Debug)]
 pub(crate) struct EnergyCounter {
-    /// One for each package.
-    packages: Vec<PathBuf>,
+    packages: Vec<Package>,
 }
+
+/// The counter of one package, in a folder of its own.
+#[derive(Debug)]
+struct Package {
+    folder: PathBuf,
+    /// Where it begins again from 0; 0 if the system does not say.
+    most: u64,
+}
+
+/// What the counters of all packages said at some time, in microjoules.
+#[derive(Clone, Debug)]
+pub(crate) struct Energy(Vec<u64>);
 
 /// Where Linux has the counters.
 const POWERCAP: &str = "/sys/class/powercap";
@@ -98,43 +110,115 @@ impl EnergyCounter {
     /// # Errors
     /// Where there are none, or this user may not read them.
     pub(crate) fn find() -> anyhow::Result<Self> {
-        let entries = std::fs::read_dir(POWERCAP).into_iter().flatten().flatten();
-        let mut packages: Vec<_> = entries
-            .filter(|entry| {
-                // `intel-rapl:0` is a package, `intel-rapl:0:0` a part of it.
-                let name = entry.file_name().to_string_lossy().into_owned();
-                name.strip_prefix("intel-rapl:")
-                    .is_some_and(|rest| !rest.contains(':'))
+        Self::find_in(Path::new(POWERCAP))
+    }
+
+    fn find_in(powercap: &Path) -> anyhow::Result<Self> {
+        let entries = std::fs::read_dir(powercap).into_iter().flatten().flatten();
+        let mut folders: Vec<_> = entries
+            .map(|entry| entry.path())
+            // `intel-rapl:0:0` is a part of what `intel-rapl:0` counts; that is a package, or the whole machine (`psys`), which has them too.
+            .filter(|folder| {
+                let name = folder.file_name().unwrap_or_default().to_string_lossy();
+                let alone = (name.strip_prefix("intel-rapl:")).is_some_and(|n| !n.contains(':'));
+                let counts = std::fs::read_to_string(folder.join("name"));
+                alone && counts.is_ok_and(|counts| counts.starts_with("package"))
             })
-            .map(|entry| entry.path().join("energy_uj"))
             .collect();
-        packages.sort();
-        if packages.is_empty() {
+        folders.sort();
+        if folders.is_empty() {
             anyhow::bail!(
-                "this machine shows no energy counters: there is no intel-rapl in {POWERCAP}"
+                "this machine shows no energy counters: there is no package of intel-rapl in {}",
+                powercap.display()
             );
         }
-        let counter = Self { packages };
-        counter.joules()?;
+        let packages = folders.into_iter().map(|folder| Package {
+            most: microjoules(&folder.join("max_energy_range_uj")).unwrap_or(0),
+            folder,
+        });
+        let counter = Self {
+            packages: packages.collect(),
+        };
+        counter.read()?;
         Ok(counter)
     }
 
-    /// Joules of all packages together, since some time in the past. It starts again from 0 after hours.
+    /// What all counters say now.
     ///
     /// # Errors
     /// A counter that cannot be read.
-    pub(crate) fn joules(&self) -> anyhow::Result<f64> {
-        let mut sum = 0.0;
-        for path in &self.packages {
-            let text = std::fs::read_to_string(path).with_context(|| {
-                format!(
-                    "the energy counter {} cannot be read; on most systems only root may",
-                    path.display()
-                )
-            })?;
-            let microjoules: f64 = text.trim().parse()?;
-            sum += microjoules / 1e6;
+    pub(crate) fn read(&self) -> anyhow::Result<Energy> {
+        let counters = self.packages.iter();
+        let counters = counters.map(|package| microjoules(&package.folder.join("energy_uj")));
+        Ok(Energy(counters.collect::<anyhow::Result<_>>()?))
+    }
+
+    /// Joules of all packages together since some time, after which each counter began again from 0 at most once.
+    ///
+    /// # Errors
+    /// A counter that cannot be read.
+    pub(crate) fn joules_since(&self, before: &Energy) -> anyhow::Result<f64> {
+        let now = self.read()?;
+        let counters = self.packages.iter().zip(before.0.iter().zip(&now.0));
+        let passed = counters.map(|(package, (&before, &now))| match now.checked_sub(before) {
+            Some(passed) => passed,
+            None => now + package.most.saturating_sub(before),
+        });
+        Ok(passed.sum::<u64>() as f64 / 1e6)
+    }
+}
+
+fn microjoules(path: &Path) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!(
+            "the energy counter {} cannot be read; on most systems only root may",
+            path.display()
+        )
+    })?;
+    let text = text.trim();
+    text.parse().with_context(|| {
+        format!(
+            "the energy counter {} says \u{201c}{text}\u{201d}",
+            path.display()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EnergyCounter;
+
+    #[test]
+    fn energy_is_that_of_packages_also_where_their_counters_begin_again() {
+        let powercap = tempfile::tempdir().unwrap();
+        let write = |zone: &str, file: &str, text: &str| {
+            let folder = powercap.path().join(zone);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join(file), text).unwrap();
+        };
+        let find = || EnergyCounter::find_in(powercap.path());
+        for (zone, name) in [
+            ("intel-rapl", "control"),
+            ("intel-rapl:1", "psys"),
+            ("intel-rapl:0:0", "core"),
+        ] {
+            write(zone, "name", name);
+            write(zone, "energy_uj", "7000000\n");
         }
-        Ok(sum)
+        let absent = find().unwrap_err().to_string();
+        assert!(absent.contains("no energy counters"), "{absent}");
+
+        write("intel-rapl:0", "name", "package-0\n");
+        write("intel-rapl:0", "max_energy_range_uj", "10000000\n");
+        write("intel-rapl:0", "energy_uj", "");
+        let empty = find().unwrap_err().to_string();
+        assert!(empty.contains("energy_uj"), "{empty}");
+        write("intel-rapl:0", "energy_uj", "9000000\n");
+        let counter = find().unwrap();
+        let before = counter.read().unwrap();
+        write("intel-rapl:0", "energy_uj", "9500000\n");
+        assert_eq!(counter.joules_since(&before).unwrap(), 0.5);
+        write("intel-rapl:0", "energy_uj", "2000000\n");
+        assert_eq!(counter.joules_since(&before).unwrap(), 3.0);
     }
 }

@@ -19,7 +19,7 @@ Examples:
   llama-bench -m qwen.gguf -o json > theirs.json; lagar bench qwen.lagar --compare theirs.json
   lagar bench qwen.lagar --format csv > speed.csv
 
-Other programs slow both the model and the limits. With several sequences (--batch), tokens per second are
+Other programs slow both the model and the limits. With several sequences (--batch), tokens per second are \
 those of all of them together.")]
 pub(crate) struct BenchArgs {
     /// .lagar files or checkpoint folders
@@ -30,20 +30,15 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "TIER,…", value_delimiter = ',')]
     pub(crate) tier: Vec<String>,
 
-    /// Tokens of the prompts that are read; 0 for none
-    #[arg(
-        long,
-        value_name = "N,…",
-        value_delimiter = ',',
-        default_value = "128,512"
-    )]
+    /// Tokens of the prompts that are read; 0 for none [default: 128,512, or as many as the model's context holds]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pub(crate) prompt: Vec<usize>,
 
-    /// Tokens that are made, one after another; 0 for none
-    #[arg(long, value_name = "N", default_value = "64")]
-    pub(crate) generate: usize,
+    /// Tokens that are made, one after another; 0 for none [default: 64, or as many as the model's context holds]
+    #[arg(long, value_name = "N")]
+    pub(crate) generate: Option<usize>,
 
-    /// Tokens of context that are there before
+    /// Tokens of context that are there before the first one is made; prompts are read without any
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
     pub(crate) context: Vec<usize>,
 
@@ -66,19 +61,21 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "KIND")]
     pub(crate) kv: Option<KvKind>,
 
-    /// Copy the weights to memory of large pages, where the system has them, instead of mapping the files
+    /// Copy the weights to memory of large pages, where the system has them, instead of mapping the files (Linux; takes longer
+    /// to start, twice the memory meanwhile, and then as much that no other process shares)
     #[arg(long)]
     pub(crate) huge_pages: bool,
 
-    /// Put these results beside: JSON of llama.cpp's llama-bench, or of `lagar bench --json`
+    /// Put these results beside: JSON of llama.cpp's llama-bench (-o json or -o jsonl), or of `lagar bench --json`
     #[arg(long, value_name = "FILE")]
     pub(crate) compare: Vec<PathBuf>,
 
-    /// Also give joules per token, where the processor counts them and lets you read it
+    /// Also give joules per token, where the processor counts them and lets you read it; else say that it does not
     #[arg(long)]
     pub(crate) energy: bool,
 
-    /// Form of the result: a table to read, or one for a document or a spreadsheet
+    /// Form of the result: a table to read, one for a document, or the numbers as they are for a spreadsheet (with --compare a
+    /// second table, after an empty line); --json gives all of it
     #[arg(
         long,
         value_name = "FORM",

@@ -23,13 +23,13 @@ Examples:
 Losses are in nats (natural logarithm). perplexity = exp(loss per token); lower is better.
 KL says how far the model's predictions are from the original's; 0 means the same.
 
-Questions are read from your own files: one JSON object on each line. A named task's file (lambada.jsonl,
-arc_easy.jsonl, piqa.jsonl, winogrande.jsonl) has the fields of the data set on huggingface.co
-(EleutherAI/lambada_openai, allenai/ai2_arc, ybisk/piqa, allenai/winogrande) or those of
+Questions are read from your own files: one JSON object on each line. A named task's file (lambada.jsonl, \
+arc_easy.jsonl, piqa.jsonl, winogrande.jsonl) has the fields of the data set on huggingface.co \
+(EleutherAI/lambada_openai, allenai/ai2_arc, ybisk/piqa, allenai/winogrande) or those of \
 scripts/eval/local_data in github.com/mosaicml/llm-foundry. A line of any other file is one of
   {\"prompt\": TEXT, \"answer\": TEXT}
   {\"prompt\": TEXT, \"choices\": [TEXT, ...], \"answer\": POSITION FROM 0}
-or has the fields of one of those. A text to complete is right if greedy decoding gives it; of choices,
+or has the fields of one of those. A text to complete is right if greedy decoding gives it; of choices, \
 the likeliest is the answer, as it is and, for accuracy_norm, for each of its characters.")]
 pub(crate) struct EvalArgs {
     /// A .lagar file or a checkpoint folder

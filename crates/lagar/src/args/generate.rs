@@ -130,7 +130,7 @@ pub(crate) struct TierArgs {
     pub(crate) kv: Option<KvKind>,
 
     /// Copy the weights to memory of large pages, where the system has them, instead of mapping the file (Linux; takes longer
-    /// to start, and as much memory that no other process shares)
+    /// to start, twice the memory meanwhile, and then as much that no other process shares)
     #[arg(long)]
     pub(crate) huge_pages: bool,
 }

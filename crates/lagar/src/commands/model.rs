@@ -99,6 +99,15 @@ pub(super) fn open_to_generate(
         options = options.with_resident(resident);
     }
     let model = open_with(context, path, Some(&tier), &options)?;
+    if args.huge_pages {
+        match os::huge_page_bytes() {
+            Some(0) => context.messages.say(
+                "--huge-pages: this system gave no large pages; weights are copied to memory as usual",
+            ),
+            Some(n) => (context.messages).detail(&format!("{} lie in large pages", bytes(n))),
+            None => {}
+        }
+    }
     let draft = match &args.draft {
         None => None,
         Some(tier) => Some(Arc::new(model.at_tier(tier, &draft_options)?)),

@@ -21,6 +21,11 @@ impl<'a> Reporter<'a> {
         }
     }
 
+    /// Says something with `-v` only, without disturbing the bar.
+    pub(crate) fn detail(&self, message: &str) {
+        self.progress().aside(|| self.messages.detail(message));
+    }
+
     fn progress(&self) -> MutexGuard<'_, Progress> {
         // A panic while drawing leaves nothing inconsistent.
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)

@@ -79,16 +79,25 @@ fn tables_come_in_three_forms() {
     let model = tiny.model();
     let text = bench(&[&model], &SMALL).ok();
     assert!(
-        text.contains("memory: ") && text.contains("prefill 8"),
+        text.contains("2 threads: memory ") && text.contains("prefill 8"),
         "{text}"
     );
     let markdown = bench(&[&model], &[&SMALL[..], &["--format", "markdown"]].concat()).ok();
-    assert!(markdown.contains("| --- | ---: |"), "{markdown}");
+    assert!(markdown.contains("| --- | ---: | --- |"), "{markdown}");
     let csv = bench(&[&model], &[&SMALL[..], &["--format", "csv"]].concat()).ok();
     let lines: Vec<_> = csv.lines().collect();
     assert_eq!(lines.len(), 3, "{csv}");
     let columns = |line: &str| line.split(',').count();
     assert!(lines.iter().all(|line| columns(line) == columns(lines[0])));
+    // What JSON has, by its names.
+    assert!(lines[0].starts_with("kind,model,tier,"), "{csv}");
+    let rate = lines[0]
+        .split(',')
+        .position(|name| name == "tokens_per_second");
+    for line in &lines[1..] {
+        let cell = line.split(',').nth(rate.unwrap()).unwrap();
+        assert!(cell.parse::<f64>().unwrap() > 0.0, "{line}");
+    }
 }
 
 #[test]
@@ -99,14 +108,21 @@ fn results_of_others_stand_beside() {
     let earlier = tiny.arg("earlier.json");
     std::fs::write(&earlier, &ours).unwrap();
     let theirs = tiny.arg("theirs.json");
-    let result = |gen_: u64, prompt: u64, rate: f64| {
+    let result = |depth: u64, prompt: u64, generated: u64, rate: f64| {
         serde_json::json!({
-            "model_filename": "/models/other.gguf", "model_type": "llama Q4_0", "n_threads": 2,
-            "n_prompt": prompt, "n_gen": gen_, "avg_ts": rate, "stddev_ts": 0.1,
+            "model_filename": "/models/other.gguf", "model_type": "llama Q4_0", "n_threads": 2, "type_k": "f16",
+            "n_depth": depth, "n_prompt": prompt, "n_gen": generated, "avg_ts": rate, "stddev_ts": 0.1,
         })
     };
-    let results = serde_json::json!([result(0, 8, 0.5), result(4, 0, 0.25), result(0, 9, 1.0)]);
-    std::fs::write(&theirs, results.to_string()).unwrap();
+    let results = [
+        result(0, 8, 0, 0.5),
+        result(0, 0, 4, 0.25),
+        result(0, 9, 0, 1.0),
+        result(16, 8, 0, 1.0),
+        result(0, 8, 4, 1.0),
+    ];
+    let lines = results.map(|result| result.to_string()).join("\n");
+    std::fs::write(&theirs, lines).unwrap();
     let options = [
         &SMALL[..],
         &["--compare", &theirs, "--compare", &earlier, "--json"],
@@ -114,21 +130,40 @@ fn results_of_others_stand_beside() {
     .concat();
     let measured = bench(&[&model], &options).json();
     let peers = measured["peers"].as_array().unwrap();
-    assert_eq!(peers.len(), 5);
-    for (peer, test) in
-        peers
-            .iter()
-            .zip(["prefill 8", "decode", "prefill 9", "prefill 8", "decode"])
-    {
+    let expected = [
+        ("prefill 8", true),
+        ("decode 4", true),
+        // Nothing here did one of these.
+        ("prefill 9", false),
+        ("prefill 8 after 16", false),
+        ("prefill 8 + decode 4", false),
+        ("prefill 8", true),
+        ("decode 4", true),
+    ];
+    assert_eq!(peers.len(), expected.len());
+    for (peer, (test, done)) in peers.iter().zip(expected) {
         assert_eq!(peer["test"], test, "{peer}");
-        // Nothing here read a prompt of 9 tokens.
-        assert_eq!(peer["ratio"].is_null(), test == "prefill 9", "{peer}");
+        assert_eq!(peer["ratio"].is_number(), done, "{peer}");
     }
     assert_eq!(peers[0]["name"], "other.gguf (llama Q4_0)");
     let ratio = peers[0]["ratio"].as_f64().unwrap();
     // JSON's reader may miss a number's last digit.
     let expected = peers[0]["ours"].as_f64().unwrap() / 0.5;
     assert!((ratio / expected - 1.0).abs() < 1e-12, "{ratio} {expected}");
+}
+
+#[test]
+fn what_is_not_asked_for_is_what_the_model_holds() {
+    let tiny = Tiny::new();
+    let options = ["--rounds", "1", "--threads", "1", "--energy", "--json"];
+    let measured = bench(&[&tiny.model()], &options).json();
+    let runs = measured["runs"].as_array().unwrap();
+    for run in runs {
+        let tokens = run["prompt"].as_u64().unwrap() + run["generated"].as_u64().unwrap();
+        assert!((1..=512).contains(&tokens), "{run}");
+    }
+    assert_eq!(runs.last().unwrap()["kind"], "decode");
+    assert_eq!(measured["limits"].as_array().unwrap().len(), 1);
 }
 
 #[test]

@@ -11,9 +11,10 @@ use crate::context::Context;
 use crate::exit::{self, Fault};
 use crate::interrupt::{Interrupt, Second};
 use crate::machine::{EnergyCounter, Machine};
-use crate::terminal;
+use crate::terminal::{self, Reporter};
 use lagar_engine::{Model, Work};
 use lagar_kernels::Cpu;
+use lagar_press::Progress as _;
 use limits::Limits;
 use peers::Peer;
 use results::{Bench, Run};
@@ -28,6 +29,8 @@ struct Contestant {
     work: Work,
     /// Seconds from opening it to the logits after one token.
     first_token_seconds: f64,
+    /// By so many threads.
+    first_token_threads: usize,
 }
 
 /// Threads, and what the machine can do with them.
@@ -39,47 +42,57 @@ struct Processor {
 pub(crate) fn bench(context: &Context, args: &BenchArgs) -> anyhow::Result<()> {
     let peers = args.compare.iter().map(|path| Peer::read(path));
     let peers = peers.collect::<anyhow::Result<Vec<_>>>()?.concat();
-    let energy = args.energy.then(EnergyCounter::find).transpose()?;
-    let interrupt = Interrupt::catch(Second::Exits)?;
     let messages = context.messages;
+    let energy = match args.energy.then(EnergyCounter::find) {
+        None => None,
+        Some(Ok(counter)) => Some(counter),
+        Some(Err(e)) => {
+            messages.say(&format!("no joules per token: {e:#}"));
+            None
+        }
+    };
+    let interrupt = Interrupt::catch(Second::Exits)?;
+    let reporter = Reporter::new(messages, &interrupt);
     let counts: Vec<usize> = match &args.thread_counts[..] {
         [] => vec![context.executor().1],
         counts => counts.iter().map(|&count| count.into()).collect(),
     };
-    let mut processors = Vec::new();
-    for threads in counts {
-        let cpu = context.cpu_with(threads);
-        messages.detail(&format!("measuring the machine with {threads} threads"));
-        let limits = Limits::measure(&cpu);
-        processors.push(Processor { cpu, limits });
-        interrupt.check()?;
-    }
+    let cpus: Vec<_> = counts.into_iter().map(|n| context.cpu_with(n)).collect();
     let mut contestants = Vec::new();
     for path in &args.models {
         for tier in tiers(args) {
-            contestants.push(Contestant::open(
-                context,
-                args,
-                path,
-                tier,
-                &processors[0].cpu,
-            )?);
+            contestants.push(Contestant::open(context, args, path, tier, &cpus[0])?);
             interrupt.check()?;
         }
     }
+    let cases = contestants.iter().map(|c| cases(args, c));
+    let cases = cases.collect::<anyhow::Result<Vec<_>>>()?;
+    let mut processors = Vec::new();
+    reporter.phase("Measuring the machine", cpus.len() as u64);
+    for cpu in cpus {
+        reporter.detail(&format!(
+            "measuring the machine with {} threads",
+            cpu.threads()
+        ));
+        let limits = Limits::measure(&cpu);
+        processors.push(Processor { cpu, limits });
+        reporter.advance(1);
+        interrupt.check()?;
+    }
     let mut all = Vec::new();
-    for contestant in &contestants {
-        for case in cases(args, &contestant.model)? {
+    for (contestant, cases) in contestants.iter().zip(cases) {
+        for case in cases {
             let processors = processors.iter();
             all.extend(processors.map(|processor| (contestant, processor, case)));
         }
     }
     let mut measured = vec![Measured::default(); all.len()];
+    reporter.phase("Measuring", all.len() as u64 * u64::from(args.rounds));
     for round in 1..=args.rounds {
         for (place, ((contestant, processor, case), measured)) in
             all.iter().zip(&mut measured).enumerate()
         {
-            messages.detail(&format!(
+            reporter.detail(&format!(
                 "round {round} of {}, {} of {}: {}, {case}, {} threads",
                 args.rounds,
                 place + 1,
@@ -88,10 +101,12 @@ pub(crate) fn bench(context: &Context, args: &BenchArgs) -> anyhow::Result<()> {
                 processor.cpu.threads()
             ));
             let counter = energy.as_ref();
-            measured.time(&processor.cpu, &contestant.model, case, counter)?;
-            interrupt.check()?;
+            let (cpu, model) = (&processor.cpu, &contestant.model);
+            measured.time(cpu, model, case, counter, &interrupt)?;
+            reporter.advance(1);
         }
     }
+    drop(reporter);
     let runs = all.iter().zip(&measured);
     let runs = runs.map(|((contestant, processor, case), measured)| {
         Run::new(contestant, processor, case, measured)
@@ -105,7 +120,7 @@ pub(crate) fn bench(context: &Context, args: &BenchArgs) -> anyhow::Result<()> {
     if context.json {
         terminal::print_json(&bench)
     } else {
-        terminal::print_styled(&bench.render(args.format))
+        terminal::print_styled(&bench.render(args.format)?)
     }
 }
 
@@ -131,16 +146,34 @@ impl Contestant {
         Ok(Self {
             name: path.display().to_string(),
             first_token_seconds: start.elapsed().as_secs_f64(),
+            first_token_threads: cpu.threads(),
             work: model.work(cpu)?,
             model,
         })
     }
 }
 
+/// Prompts that are read if none are asked for, as far as a model's context holds them.
+const PROMPTS: [usize; 2] = [128, 512];
+/// Tokens that are made, likewise.
+const GENERATED: usize = 64;
+
 /// What is measured of a model.
-fn cases(args: &BenchArgs, model: &Model) -> anyhow::Result<Vec<Case>> {
+fn cases(
+    args: &BenchArgs,
+    Contestant { name, model, .. }: &Contestant,
+) -> anyhow::Result<Vec<Case>> {
+    let room = model.spec().context;
+    let mut prompts = match &args.prompt[..] {
+        [] => PROMPTS.map(|prompt| prompt.min(room)).to_vec(),
+        prompts => prompts.to_vec(),
+    };
+    prompts.dedup();
+    let before = args.context.iter().copied().max().unwrap_or(0);
+    let fitting = room.saturating_sub(before).clamp(1, GENERATED);
+    let generated = args.generate.unwrap_or(fitting);
     let mut cases = Vec::new();
-    for &prompt in args.prompt.iter().filter(|&&prompt| prompt > 0) {
+    for prompt in prompts.into_iter().filter(|&prompt| prompt > 0) {
         cases.push(Case {
             kind: Kind::Prefill,
             before: 0,
@@ -148,22 +181,21 @@ fn cases(args: &BenchArgs, model: &Model) -> anyhow::Result<Vec<Case>> {
             batch: 1,
         });
     }
-    if args.generate > 0 {
+    if generated > 0 {
         for &before in &args.context {
             for &batch in &args.batch {
                 cases.push(Case {
                     kind: Kind::Decode,
                     before,
-                    tokens: args.generate,
+                    tokens: generated,
                     batch: batch.into(),
                 });
             }
         }
     }
-    let room = model.spec().context;
     if let Some(case) = cases.iter().find(|case| case.room() > room) {
         let message = format!(
-            "{case} takes a context of {} tokens, and the model's is {room}; --prompt, --generate and --context say how many tokens",
+            "{case} takes a context of {} tokens, and that of {name} is {room}; --prompt, --generate and --context say how many tokens",
             case.room()
         );
         return Err(exit::fault(Fault::Usage, message));

@@ -7,6 +7,7 @@ use crate::args::BenchFormat;
 use crate::machine::Machine;
 use crate::terminal::{Align, Table, bytes, escape};
 use serde::Serialize;
+use std::fmt::{self, Display};
 
 /// The object of `bench --json`.
 #[derive(Debug, Serialize)]
@@ -15,9 +16,19 @@ pub(super) struct Bench {
     /// With the largest number of threads that was measured.
     memory_bandwidth_bytes_per_second: f64,
     int8_operations_per_second: f64,
+    /// What the shares of the runs are shares of.
+    limits: Vec<ThreadLimits>,
     runs: Vec<Run>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     peers: Vec<PeerRow>,
+}
+
+/// What the machine can do with some number of threads.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct ThreadLimits {
+    threads: usize,
+    memory_bandwidth_bytes_per_second: f64,
+    int8_operations_per_second: f64,
 }
 
 /// One thing that was measured.
@@ -34,7 +45,7 @@ pub(super) struct Run {
     pub(super) generated: usize,
     pub(super) batch: usize,
     pub(super) threads: usize,
-    kv: String,
+    pub(super) kv: String,
     /// The median of all rounds, of all sequences together.
     pub(super) tokens_per_second: f64,
     tokens_per_second_least: f64,
@@ -45,9 +56,9 @@ pub(super) struct Run {
     share_of_bandwidth: f64,
     /// Of the products with weights; null where these are not products of bytes.
     share_of_int8_peak: Option<f64>,
-    /// From opening the file to the logits after one token.
-    first_token_seconds: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// From opening the file to the logits after one token, which the first number of threads computes; null for others.
+    first_token_seconds: Option<f64>,
+    /// Null where it was not measured.
     joules_per_token: Option<f64>,
 }
 
@@ -113,9 +124,14 @@ impl Run {
             share_of_int8_peak: model
                 .multiplies_bytes()
                 .then_some(2.0 * products * rate / processor.limits.int8),
-            first_token_seconds: contestant.first_token_seconds,
+            first_token_seconds: (processor.cpu.threads() == contestant.first_token_threads)
+                .then_some(contestant.first_token_seconds),
             joules_per_token: (!measured.joules.is_empty()).then(|| median(&measured.joules)),
         }
+    }
+
+    pub(super) fn test(&self) -> Test {
+        Test::of_run(self.prompt, self.generated)
     }
 
     pub(super) fn name(&self) -> String {
@@ -131,12 +147,46 @@ pub(super) fn shown(model: &str, tier: Option<&str>) -> String {
     }
 }
 
-/// What was done, given the tokens of the prompt or before, and of those that were made.
-pub(super) fn test(prompt: usize, generated: usize) -> String {
-    match (generated, prompt) {
-        (0, prompt) => format!("prefill {prompt}"),
-        (_, 0) => "decode".to_owned(),
-        (_, before) => format!("decode after {before}"),
+/// What was done: tokens that were there before, and those that were read and made meanwhile.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Test {
+    pub(super) before: usize,
+    pub(super) prompt: usize,
+    pub(super) generated: usize,
+}
+
+impl Test {
+    /// Of one of our runs, whose `prompt` is that of a prefill, or what is there before others are made.
+    pub(super) fn of_run(prompt: usize, generated: usize) -> Self {
+        let (before, prompt) = if generated > 0 {
+            (prompt, 0)
+        } else {
+            (0, prompt)
+        };
+        Self {
+            before,
+            prompt,
+            generated,
+        }
+    }
+}
+
+impl Display for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            before,
+            prompt,
+            generated,
+        } = *self;
+        match (prompt, generated) {
+            (prompt, 0) => write!(f, "prefill {prompt}")?,
+            (0, generated) => write!(f, "decode {generated}")?,
+            (prompt, generated) => write!(f, "prefill {prompt} + decode {generated}")?,
+        }
+        if before > 0 {
+            write!(f, " after {before}")?;
+        }
+        Ok(())
     }
 }
 
@@ -153,68 +203,94 @@ impl Bench {
             machine,
             memory_bandwidth_bytes_per_second: limits.map_or(0.0, |l| l.bandwidth),
             int8_operations_per_second: limits.map_or(0.0, |l| l.int8),
+            limits: (processors.iter())
+                .map(|Processor { cpu, limits }| ThreadLimits {
+                    threads: cpu.threads(),
+                    memory_bandwidth_bytes_per_second: limits.bandwidth,
+                    int8_operations_per_second: limits.int8,
+                })
+                .collect(),
             peers: peers.iter().flat_map(|peer| peer.beside(&runs)).collect(),
             runs,
         }
     }
 
-    pub(super) fn render(&self, format: BenchFormat) -> String {
-        let grids = [
-            Some(self.runs()),
-            (!self.peers.is_empty()).then(|| self.peers()),
-        ];
-        let grids = grids.into_iter().flatten();
-        match format {
-            BenchFormat::Csv => grids.map(|grid| grid.csv()).collect::<Vec<_>>().join("\n"),
-            BenchFormat::Markdown => {
-                let parts = [self.heading()]
-                    .into_iter()
-                    .chain(grids.map(|grid| grid.markdown()));
-                parts.collect::<Vec<_>>().join("\n")
-            }
-            BenchFormat::Text => {
-                let parts = [self.heading()]
-                    .into_iter()
-                    .chain(grids.map(|grid| grid.text()));
-                parts.collect::<Vec<_>>().join("\n")
-            }
+    pub(super) fn render(&self, format: BenchFormat) -> anyhow::Result<String> {
+        let mut grids = vec![self.runs()];
+        if !self.peers.is_empty() {
+            grids.push(self.peers());
         }
+        let mut parts = match format {
+            BenchFormat::Csv => Vec::new(),
+            BenchFormat::Markdown | BenchFormat::Text => vec![self.heading()],
+        };
+        match format {
+            BenchFormat::Csv => {
+                parts.push(csv(&self.runs)?);
+                if !self.peers.is_empty() {
+                    parts.push(csv(&self.peers)?);
+                }
+            }
+            BenchFormat::Markdown => parts.extend(grids.iter().map(Grid::markdown)),
+            BenchFormat::Text => parts.extend(grids.iter().map(Grid::text)),
+        }
+        Ok(parts.join("\n"))
     }
 
-    /// The machine in a line or two.
+    /// The machine, what it can do with each number of threads, and how soon each model was there.
     fn heading(&self) -> String {
-        format!(
-            "{}\nmemory: {:.1} GB/s; products of bytes: {:.2} TOP/s\n",
-            escape(&self.machine.words()),
-            self.memory_bandwidth_bytes_per_second / 1e9,
-            self.int8_operations_per_second / 1e12,
-        )
+        let mut lines = vec![self.machine.words()];
+        for limits in &self.limits {
+            lines.push(format!(
+                "{} {}: memory {:.1} GB/s, products of bytes {:.2} TOP/s",
+                limits.threads,
+                if limits.threads == 1 {
+                    "thread"
+                } else {
+                    "threads"
+                },
+                limits.memory_bandwidth_bytes_per_second / 1e9,
+                limits.int8_operations_per_second / 1e12,
+            ));
+        }
+        for run in &self.runs {
+            if let Some(seconds) = run.first_token_seconds {
+                let line = format!("first token {seconds:.2} s after opening {}", run.name());
+                if !lines.contains(&line) {
+                    lines.push(line);
+                }
+            }
+        }
+        let lines: Vec<_> = lines.iter().map(|line| escape(line)).collect();
+        lines.join("\n") + "\n"
     }
 
     fn runs(&self) -> Grid {
         let energy = self.runs.iter().any(|run| run.joules_per_token.is_some());
         let mut columns = vec![
-            "model",
-            "bits",
-            "test",
-            "batch",
-            "threads",
-            "tok/s",
-            "least",
-            "most",
-            "read/token",
-            "GB/s",
-            "of memory",
-            "of int8",
+            ("model", Align::Left),
+            ("bits", Align::Right),
+            ("test", Align::Left),
+            ("kv", Align::Left),
+            ("batch", Align::Right),
+            ("threads", Align::Right),
+            ("tok/s", Align::Right),
+            ("least", Align::Right),
+            ("most", Align::Right),
+            ("read/token", Align::Right),
+            ("GB/s", Align::Right),
+            ("of memory", Align::Right),
+            ("of int8", Align::Right),
         ];
         if energy {
-            columns.push("J/token");
+            columns.push(("J/token", Align::Right));
         }
         let row = |run: &Run| {
             let mut cells = vec![
                 run.name(),
                 format!("{:.2}", run.bits_per_parameter),
-                test(run.prompt, run.generated),
+                run.test().to_string(),
+                run.kv.clone(),
                 run.batch.to_string(),
                 run.threads.to_string(),
                 format!("{:.1}", run.tokens_per_second),
@@ -223,17 +299,16 @@ impl Bench {
                 bytes(run.bytes_per_token as u64),
                 format!("{:.1}", run.bytes_per_second / 1e9),
                 format!("{:.0} %", 100.0 * run.share_of_bandwidth),
-                run.share_of_int8_peak
-                    .map_or(String::new(), |share| format!("{:.0} %", 100.0 * share)),
+                cell(run.share_of_int8_peak, |share| {
+                    format!("{:.0} %", 100.0 * share)
+                }),
             ];
             if energy {
-                let joules = run.joules_per_token;
-                cells.push(joules.map_or(String::new(), |joules| format!("{joules:.2}")));
+                cells.push(cell(run.joules_per_token, three_digits));
             }
             cells
         };
         Grid {
-            left: 1,
             columns,
             rows: self.runs.iter().map(row).collect(),
         }
@@ -241,55 +316,71 @@ impl Bench {
 
     fn peers(&self) -> Grid {
         let row = |peer: &PeerRow| {
-            let figure = |value: Option<f64>, digits: usize| {
-                value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
-            };
             vec![
                 peer.name.clone(),
                 peer.test.clone(),
+                cell(peer.kv.clone(), |kv| kv),
+                peer.batch.to_string(),
                 peer.threads.to_string(),
                 format!("{:.1}", peer.tokens_per_second),
-                peer.beside.clone().unwrap_or_default(),
-                figure(peer.ours, 1),
-                figure(peer.ratio, 2),
+                cell(peer.beside.clone(), |name| name),
+                cell(peer.kv_here.clone(), |kv| kv),
+                cell(peer.ours, |rate| format!("{rate:.1}")),
+                cell(peer.ratio, |ratio| format!("{ratio:.2}")),
             ]
         };
         Grid {
-            left: 1,
             columns: vec![
-                "other",
-                "test",
-                "threads",
-                "tok/s",
-                "model here",
-                "tok/s here",
-                "here / other",
+                ("other", Align::Left),
+                ("test", Align::Left),
+                ("kv", Align::Left),
+                ("batch", Align::Right),
+                ("threads", Align::Right),
+                ("tok/s", Align::Right),
+                ("model here", Align::Left),
+                ("kv here", Align::Left),
+                ("tok/s here", Align::Right),
+                ("here / other", Align::Right),
             ],
             rows: self.peers.iter().map(row).collect(),
         }
     }
 }
 
+/// What a cell shows, a dash for nothing.
+fn cell<T>(value: Option<T>, shown: impl FnOnce(T) -> String) -> String {
+    value.map_or("–".to_owned(), shown)
+}
+
+/// `1.23`, `0.0123`: at least three digits that say something.
+fn three_digits(value: f64) -> String {
+    let before_the_point = if value == 0.0 {
+        0.0
+    } else {
+        value.abs().log10()
+    };
+    let digits = 2 + (-before_the_point.floor()).clamp(0.0, 12.0) as usize;
+    format!("{value:.digits$}")
+}
+
+/// The numbers as JSON has them, with its names; what is null there is empty here.
+fn csv<T: Serialize>(rows: &[T]) -> anyhow::Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row)?;
+    }
+    Ok(String::from_utf8(writer.into_inner()?)?)
+}
+
 /// A table before it has a form.
 struct Grid {
-    /// Columns of words, at the left.
-    left: usize,
-    columns: Vec<&'static str>,
+    columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
 }
 
 impl Grid {
     fn text(&self) -> String {
-        let align = |i: usize| {
-            if i < self.left {
-                Align::Left
-            } else {
-                Align::Right
-            }
-        };
-        let columns = self.columns.iter().enumerate();
-        let columns: Vec<_> = columns.map(|(i, name)| (*name, align(i))).collect();
-        let mut table = Table::new(&columns);
+        let mut table = Table::new(&self.columns);
         for row in &self.rows {
             table.row(row.iter().map(|cell| escape(cell)));
         }
@@ -303,24 +394,14 @@ impl Grid {
                 .collect();
             format!("| {} |\n", cells.join(" | "))
         };
-        let rule = (0..self.columns.len()).map(|i| if i < self.left { "---" } else { "---:" });
-        let mut out = line(&mut self.columns.iter().map(|&name| name.to_owned()));
+        let rule = self.columns.iter().map(|(_, align)| match align {
+            Align::Left => "---",
+            Align::Right => "---:",
+        });
+        let mut out = line(&mut self.columns.iter().map(|&(name, _)| name.to_owned()));
         out += &line(&mut rule.map(str::to_owned));
         for row in &self.rows {
             out += &line(&mut row.iter().cloned());
-        }
-        out
-    }
-
-    fn csv(&self) -> String {
-        let quoted = |cell: &str| match cell.contains([',', '"', '\n', '\r']) {
-            true => format!("\"{}\"", cell.replace('"', "\"\"")),
-            false => cell.to_owned(),
-        };
-        let mut out = self.columns.join(",") + "\n";
-        for row in &self.rows {
-            let cells: Vec<_> = row.iter().map(|cell| quoted(cell)).collect();
-            out += &(cells.join(",") + "\n");
         }
         out
     }
@@ -328,7 +409,8 @@ impl Grid {
 
 #[cfg(test)]
 mod tests {
-    use super::{Grid, median};
+    use super::{Align, Grid, csv, median, three_digits};
+    use serde::Serialize;
 
     #[test]
     fn the_median_is_in_the_middle() {
@@ -344,14 +426,41 @@ mod tests {
     }
 
     #[test]
+    fn small_numbers_keep_their_digits() {
+        for (value, expected) in [
+            (143.25, "143.25"),
+            (0.0, "0.00"),
+            (0.5, "0.500"),
+            (0.01234, "0.0123"),
+        ] {
+            assert_eq!(three_digits(value), expected);
+        }
+    }
+
+    #[test]
     fn odd_names_stay_one_cell() {
+        let name = "a|b,\"c\"\n";
         let grid = Grid {
-            left: 1,
-            columns: vec!["model", "tok/s"],
-            rows: vec![vec!["a|b,\"c\"\n".to_owned(), "1.0".to_owned()]],
+            columns: vec![("model", Align::Left), ("tok/s", Align::Right)],
+            rows: vec![vec![name.to_owned(), "1.0".to_owned()]],
         };
-        assert_eq!(grid.csv(), "model,tok/s\n\"a|b,\"\"c\"\"\n\",1.0\n");
         assert_eq!(grid.markdown().lines().count(), 3);
         assert!(grid.markdown().contains("a\\|b"));
+
+        #[derive(Serialize)]
+        struct Row {
+            model: &'static str,
+            rate: f64,
+            energy: Option<f64>,
+        }
+        let row = Row {
+            model: name,
+            rate: 1.5,
+            energy: None,
+        };
+        assert_eq!(
+            csv(&[row]).unwrap(),
+            "model,rate,energy\n\"a|b,\"\"c\"\"\n\",1.5,\n"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! What is timed, and how long it takes.
 
+use crate::interrupt::Interrupt;
 use crate::machine::EnergyCounter;
 use lagar_engine::{EngineError, Model, NoObserver, Session};
 use lagar_kernels::Cpu;
@@ -83,25 +84,34 @@ impl Measured {
         model: &Model,
         case: &Case,
         energy: Option<&EnergyCounter>,
+        interrupt: &Interrupt,
     ) -> anyhow::Result<()> {
         let vocabulary = model.spec().vocabulary;
+        // In the parts that a model takes anyway, between which it may be interrupted.
+        let read = |session: &mut Session, tokens: &[u32]| {
+            for tokens in tokens.chunks(model.chunk()) {
+                interrupt.check()?;
+                model.next_logits(cpu, session, tokens, &mut NoObserver)?;
+            }
+            anyhow::Ok(())
+        };
         let sessions = (0..case.batch).map(|_| model.session(case.room()));
         let mut sessions = sessions.collect::<Result<Vec<Session>, _>>()?;
         for session in &mut sessions {
-            let before = tokens(case.before, vocabulary);
-            model.next_logits(cpu, session, &before, &mut NoObserver)?;
+            read(session, &tokens(case.before, vocabulary))?;
         }
         let prompt = tokens(case.tokens, vocabulary);
-        let joules = energy.map(EnergyCounter::joules).transpose()?;
+        let energy_before = energy.map(EnergyCounter::read).transpose()?;
         let start = Instant::now();
         match (case.kind, &mut sessions[..]) {
             (Kind::Prefill, sessions) => {
                 for session in sessions {
-                    model.next_logits(cpu, session, &prompt, &mut NoObserver)?;
+                    read(session, &prompt)?;
                 }
             }
             (Kind::Decode, [session]) => {
                 for &token in &prompt {
+                    interrupt.check()?;
                     model.next_logits(cpu, session, &[token], &mut NoObserver)?;
                 }
             }
@@ -109,6 +119,7 @@ impl Measured {
                 let mut logits = vec![0.0; sessions.len() * vocabulary];
                 let mut all: Vec<_> = sessions.iter_mut().collect();
                 for &token in &prompt {
+                    interrupt.check()?;
                     let next: Vec<u32> = (0..all.len())
                         .map(|s| (token + s as u32) % vocabulary as u32)
                         .collect();
@@ -119,9 +130,8 @@ impl Measured {
         let seconds = start.elapsed().as_secs_f64();
         let made = (case.tokens * case.batch) as f64;
         self.rates.push(made / seconds);
-        if let (Some(energy), Some(before)) = (energy, joules) {
-            self.joules
-                .push((energy.joules()? - before).max(0.0) / made);
+        if let (Some(energy), Some(before)) = (energy, energy_before) {
+            self.joules.push(energy.joules_since(&before)? / made);
         }
         self.cache_bytes = sessions.iter().map(Session::cache_bytes).sum();
         Ok(())
