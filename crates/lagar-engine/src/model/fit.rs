@@ -154,6 +154,11 @@ impl Model {
         weights + working(&self.spec, self.kv)
     }
 
+    /// Bytes of the keys and values of a sequence of so many tokens.
+    pub fn cache_bytes(&self, context: usize) -> u64 {
+        cache_bytes(&self.spec, self.kv, context)
+    }
+
     /// The file, where the model is its tier `full`: that is decoded into memory.
     fn full_tier_of(&self) -> Option<&Container> {
         let container = self.opened.as_ref()?.stored.container();

@@ -102,7 +102,7 @@ pub(super) fn open_to_generate(
     if args.huge_pages {
         match os::huge_page_bytes() {
             Some(0) => context.messages.say(
-                "--huge-pages: this system gave no large pages; weights are copied to memory as usual",
+                "--huge-pages: none of the weights lie in large pages; they are copied to memory as usual",
             ),
             Some(n) => (context.messages).detail(&format!("{} lie in large pages", bytes(n))),
             None => {}

@@ -11,8 +11,9 @@ use crate::context::Context;
 use crate::exit::{self, Fault};
 use crate::interrupt::{Interrupt, Second};
 use crate::machine::{EnergyCounter, Machine};
-use crate::terminal::{self, Reporter};
+use crate::terminal::{self, Reporter, bytes};
 use lagar_engine::{Model, Work};
+use lagar_format::os;
 use lagar_kernels::Cpu;
 use lagar_press::Progress as _;
 use limits::Limits;
@@ -197,6 +198,18 @@ fn cases(
         let message = format!(
             "{case} takes a context of {} tokens, and that of {name} is {room}; --prompt, --generate and --context say how many tokens",
             case.room()
+        );
+        return Err(exit::fault(Fault::Usage, message));
+    }
+    let cache = |case: &Case| case.batch as u64 * model.cache_bytes(case.room());
+    let most = cases.iter().max_by_key(|case| cache(case));
+    if let (Some(case), Some(free)) = (most, os::available_memory())
+        && cache(case) > free
+    {
+        let message = format!(
+            "{case} takes {} for keys and values with {name}, and {} of memory are free; --batch, --context and --kv say how much",
+            bytes(cache(case)),
+            bytes(free)
         );
         return Err(exit::fault(Fault::Usage, message));
     }

@@ -216,23 +216,23 @@ impl Bench {
     }
 
     pub(super) fn render(&self, format: BenchFormat) -> anyhow::Result<String> {
-        let mut grids = vec![self.runs()];
-        if !self.peers.is_empty() {
-            grids.push(self.peers());
-        }
-        let mut parts = match format {
-            BenchFormat::Csv => Vec::new(),
-            BenchFormat::Markdown | BenchFormat::Text => vec![self.heading()],
+        let shown = match format {
+            BenchFormat::Csv => return self.csv(),
+            BenchFormat::Markdown => Grid::markdown,
+            BenchFormat::Text => Grid::text,
         };
-        match format {
-            BenchFormat::Csv => {
-                parts.push(csv(&self.runs)?);
-                if !self.peers.is_empty() {
-                    parts.push(csv(&self.peers)?);
-                }
-            }
-            BenchFormat::Markdown => parts.extend(grids.iter().map(Grid::markdown)),
-            BenchFormat::Text => parts.extend(grids.iter().map(Grid::text)),
+        let mut parts = vec![self.heading(), shown(&self.runs())];
+        if !self.peers.is_empty() {
+            parts.push(shown(&self.peers()));
+        }
+        Ok(parts.join("\n"))
+    }
+
+    /// The numbers as they are.
+    fn csv(&self) -> anyhow::Result<String> {
+        let mut parts = vec![csv(&self.runs)?];
+        if !self.peers.is_empty() {
+            parts.push(csv(&self.peers)?);
         }
         Ok(parts.join("\n"))
     }
