@@ -135,10 +135,15 @@ pub fn available_memory() -> Option<u64> {
     None
 }
 
+/// Processors that this process may use; at least 1, and 1 where the system does not say.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
 /// Processors that this process may use and that do not share a core with another of them: threads that compute all the time
 /// gain nothing from more. Where the system does not say which share one, all that it may use; at least 1.
 pub fn cores() -> usize {
-    let all = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let all = processors();
     #[cfg(target_os = "linux")]
     let all = linux::cores().map_or(all, |cores| cores.clamp(1, all));
     all
@@ -322,8 +327,7 @@ mod tests {
 
     #[test]
     fn there_are_no_more_cores_than_processors() {
-        let all = std::thread::available_parallelism().map_or(1, NonZero::get);
-        assert!((1..=all).contains(&cores()));
+        assert!((1..=processors()).contains(&cores()));
     }
 
     #[cfg(target_os = "linux")]

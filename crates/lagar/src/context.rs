@@ -2,9 +2,8 @@
 
 use crate::args::{ActivationKind, Global};
 use crate::exit::{Blame, Fault};
-use crate::terminal::Messages;
+use crate::terminal::{Messages, counted};
 use lagar_kernels::{Cpu, Isa};
-use std::num::NonZero;
 
 /// Lowers the instruction set; nothing else in the environment changes what is computed.
 const ISA_VARIABLE: &str = "LAGAR_ISA";
@@ -56,11 +55,12 @@ impl Context {
     /// Starts so many of them.
     pub(crate) fn cpu_with(&self, threads: usize) -> Cpu {
         let cpu = Cpu::new(self.isa, threads);
-        let processors = std::thread::available_parallelism().map_or(threads, NonZero::get);
+        let processors = lagar_format::os::processors();
         if cpu.threads() > processors {
             self.messages.say(&format!(
-                "{} threads for {processors} processors: they will wait for each other",
-                cpu.threads()
+                "{} for {}: they will wait for each other",
+                counted(cpu.threads(), "thread"),
+                counted(processors, "processor")
             ));
         }
         self.messages.detail(&format!(

@@ -1,8 +1,8 @@
 //! The machine, and what the process used of it.
 
+use crate::terminal::counted;
 use anyhow::Context as _;
 use serde::Serialize;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 /// The largest amount of memory that was resident so far, in bytes; `None` where the system does not say.
@@ -45,7 +45,7 @@ impl Machine {
     pub(crate) fn new(isa: &'static str) -> Self {
         Self {
             processor: processor(),
-            processors: std::thread::available_parallelism().map_or(1, NonZero::get),
+            processors: lagar_format::os::processors(),
             cores: lagar_format::os::cores(),
             isa,
             available_memory_bytes: lagar_format::os::available_memory(),
@@ -57,10 +57,9 @@ impl Machine {
     /// In a line.
     pub(crate) fn words(&self) -> String {
         format!(
-            "{}, {} {}, {}, {}",
+            "{}, {}, {}, {}",
             self.processor.as_deref().unwrap_or(self.architecture),
-            self.cores,
-            if self.cores == 1 { "core" } else { "cores" },
+            counted(self.cores, "core"),
             self.isa,
             self.system
         )

@@ -7,7 +7,7 @@ mod reporter;
 mod table;
 
 pub(crate) use escape::{Streamed, escape};
-pub(crate) use number::{bytes, count, duration};
+pub(crate) use number::{bytes, count, counted, duration};
 pub(crate) use reporter::Reporter;
 pub(crate) use table::{Align, Table};
 

@@ -7,6 +7,11 @@ pub(crate) fn bytes(n: u64) -> String {
     scaled(n, &["bytes", "kB", "MB", "GB", "TB", "PB"])
 }
 
+/// `1 thread`, `2 threads`.
+pub(crate) fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// `1234567` as `1.23 M`.
 pub(crate) fn count(n: u64) -> String {
     scaled(n, &["", "thousand", "million", "billion", "trillion"])

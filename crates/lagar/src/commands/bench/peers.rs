@@ -123,9 +123,8 @@ impl Peer {
     }
 
     fn of_llama_bench(row: Value) -> anyhow::Result<Self> {
-        let shown = row.to_string();
-        let row: LlamaBench = serde_json::from_value(row).map_err(|e| {
-            let start: String = shown.chars().take(60).collect();
+        let row = LlamaBench::deserialize(&row).map_err(|e| {
+            let start: String = row.to_string().chars().take(60).collect();
             anyhow!("{e} in {start}\u{2026}")
         })?;
         let file = Path::new(&row.model_filename).file_name();

@@ -5,7 +5,7 @@ use super::timing::{Case, Kind, Measured};
 use super::{Contestant, Processor};
 use crate::args::BenchFormat;
 use crate::machine::Machine;
-use crate::terminal::{Align, Table, bytes, escape};
+use crate::terminal::{Align, Table, bytes, counted, escape};
 use serde::Serialize;
 use std::fmt::{self, Display};
 
@@ -242,13 +242,8 @@ impl Bench {
         let mut lines = vec![self.machine.words()];
         for limits in &self.limits {
             lines.push(format!(
-                "{} {}: memory {:.1} GB/s, products of bytes {:.2} TOP/s",
-                limits.threads,
-                if limits.threads == 1 {
-                    "thread"
-                } else {
-                    "threads"
-                },
+                "{}: memory {:.1} GB/s, products of bytes {:.2} TOP/s",
+                counted(limits.threads, "thread"),
                 limits.memory_bandwidth_bytes_per_second / 1e9,
                 limits.int8_operations_per_second / 1e12,
             ));
